@@ -1,0 +1,3 @@
+"""Read and write clips."""
+
+from __future__ import annotations
