@@ -1,0 +1,1 @@
+"""Training: pairs, filter, augmentation, configuration and one loop for every task."""
