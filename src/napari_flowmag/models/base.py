@@ -11,7 +11,7 @@ into tiles:
 :class:`MaskedAlpha` where a (soft) mask says how much of the magnification a pixel gets.
 The second form exists because models that *encode* alpha mix the encodings of the two
 magnifications by the mask, which differs from encoding the mixed alpha unless the mask is 0
-or 1. Models that *multiply* by alpha read ``alpha_map(alpha)`` and need not care.
+or 1. Models that *multiply* by alpha read ``broadcast_alpha(alpha)`` and need not care.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ class MaskedAlpha:
 
     def map(self) -> Tensor:
         """Magnification of every pixel, (B, 1, H, W): ``mask α + (1 - mask) outside``."""
-        return self.mask * alpha_map(self.alpha) + (1 - self.mask) * self.outside
+        return self.mask * broadcast_alpha(self.alpha) + (1 - self.mask) * self.outside
 
 
 Alpha = Tensor | MaskedAlpha
 
 
-def alpha_map(alpha: Alpha) -> Tensor:
+def broadcast_alpha(alpha: Alpha) -> Tensor:
     """Magnification in a shape that multiplies with (B, C, H, W).
 
     Parameters
