@@ -229,15 +229,19 @@ class _Region:
         near = surroundings[:, _MARGIN:-_MARGIN, _MARGIN:-_MARGIN]
         weight = self._window**2
         total = weight.sum()
-        score, power = 0.0, 0.0
+        score: FloatArray = np.zeros(1)
+        power: FloatArray = np.zeros(1)
         for reference, plane in zip(self._reference, near, strict=True):
             mean = _correlate(plane, weight) / total
             power = power + _correlate(plane**2, weight) - total * mean**2
             score = score + _correlate(plane, reference * self._window)
             score = score - mean * (reference * self._window).sum()
         floor = 1e-6 * np.max(power) + np.finfo(float).tiny
-        best = np.argmax(score / np.sqrt(np.maximum(power, floor)))
-        dy, dx = np.unravel_index(best, np.shape(score))
+        score = score / np.sqrt(np.maximum(power, floor))
+        # Along stripes all displacements fit alike: the smallest of equals is the one to take.
+        offset = np.arange(-self._search, self._search + 1) / max(self._search, 1)
+        score -= 1e-3 * score.max() * (offset[:, None] ** 2 + offset**2)
+        dy, dx = np.unravel_index(np.argmax(score), score.shape)
         return np.array([dx, dy], dtype=np.float64) - self._search
 
     def _windowed(self, planes: FloatArray) -> FloatArray:

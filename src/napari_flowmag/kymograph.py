@@ -1,0 +1,221 @@
+"""Kymographs: what lies along a line, over time.
+
+The paper shows its results as such x-t slices (Figures 1, 4 and 5): motion across the line draws a
+curve, whose swing grows with the magnification.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import ndimage
+
+from napari_flowmag.errors import FlowmagError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+Line = tuple[tuple[float, float], tuple[float, float]]
+"""Start and end of a line as (row, column), px; whole numbers are the middles of pixels."""
+
+_SUPPORT = 12  # px around the line, beyond which a cubic spline does not feel the picture's values
+_PANEL = (480, 320)  # px, about the width and height of a drawn slice
+_INK, _PAPER = (32, 36, 40), (255, 255, 255)
+
+
+def kymograph(frames: Iterable[ArrayLike], line: Line, width: int = 1) -> NDArray[Any]:
+    """Sample a line in every frame.
+
+    Parameters
+    ----------
+    frames
+        (T, H, W) or (T, H, W, C), any numeric type, array-like, dask or an iterator; read one
+        frame at a time.
+    line
+        ((row, column), (row, column)) of its two ends, px.
+    width
+        How many parallel lines, 1 px apart and centred on `line`, are averaged.
+
+    Returns
+    -------
+    ndarray
+        (T, L) or (T, L, C) float32, in the units of the frames. L is the length of the line in
+        px, rounded, plus one; the first and the last sample lie on its ends.
+
+    Raises
+    ------
+    FlowmagError
+        If the line has no length, `width` is less than 1, there are no frames, or any sample
+        would lie outside the frames.
+    """
+    points = _points(line, width)
+    rows = [_sample(np.asarray(frame), points) for frame in frames]
+    if not rows:
+        raise FlowmagError("a kymograph needs at least one frame")
+    return np.stack(rows)
+
+
+def _points(line: Line, width: int) -> NDArray[np.float64]:
+    """(2, width, L) rows and columns at which to sample."""
+    start, end = np.asarray(line, dtype=np.float64)
+    length = float(np.hypot(*(end - start)))
+    if not length > 0:
+        raise FlowmagError(f"the line from {tuple(start)} to {tuple(end)} has no length")
+    if width < 1:
+        raise FlowmagError(f"the width of a line must be at least 1 px, not {width}")
+    along = np.linspace(start, end, round(length) + 1).T
+    across = np.array([start[1] - end[1], end[0] - start[0]]) / length
+    offsets = np.arange(width) - (width - 1) / 2
+    return along[:, None, :] + across[:, None, None] * offsets[None, :, None]
+
+
+def _sample(frame: NDArray[Any], points: NDArray[np.float64]) -> NDArray[np.float32]:
+    if frame.ndim == 3:
+        planes = [_sample(plane, points) for plane in np.moveaxis(frame, -1, 0)]
+        return np.stack(planes, axis=-1)
+    if frame.ndim != 2:
+        raise FlowmagError(f"frames must be (H, W) or (H, W, C), but one is {frame.shape}")
+    last = np.array(frame.shape) - 1
+    low, high = points.min(axis=(1, 2)), points.max(axis=(1, 2))
+    if (low < 0).any() or (high > last).any():
+        raise FlowmagError(
+            f"the line leaves the picture: rows {low[0]:.1f} to {high[0]:.1f} and columns "
+            f"{low[1]:.1f} to {high[1]:.1f} in a picture of {frame.shape[0]} × {frame.shape[1]} px"
+        )
+    first = np.maximum(np.floor(low).astype(int) - _SUPPORT, 0)
+    stop = np.ceil(high).astype(int) + _SUPPORT + 1
+    near = frame[first[0] : stop[0], first[1] : stop[1]].astype(np.float32)
+    places = points - first[:, None, None]
+    # Cubic splines are exact at the pixels, and smooth where the line runs between them.
+    values = ndimage.map_coordinates(near, places, order=3, mode="mirror")
+    return np.asarray(values.mean(axis=0), dtype=np.float32)
+
+
+@dataclass(frozen=True)
+class _Axis:
+    """`count` samples, `step` units of the label apart."""
+
+    count: int
+    step: float
+    label: str
+
+    def ticks(self, length: int) -> list[tuple[float, str]]:
+        """Return about five round values as (px from the start, text) for an axis `length` px long.
+
+        A sample's own value belongs to the middle of the stripe that shows it.
+        """
+        largest = (self.count - 1) * self.step
+        if not largest > 0:
+            return []
+        decade = 10.0 ** np.floor(np.log10(largest / 5))
+        step = decade * next(m for m in (1, 2, 5, 10) if largest / (m * decade) <= 6)
+        digits = max(0, -int(np.floor(np.log10(step) + 1e-9)))
+        values = [i * step for i in range(int(largest / step + 1e-9) + 1)]
+        return [((v / self.step + 0.5) / self.count * length, f"{v:.{digits}f}") for v in values]
+
+
+def draw_kymographs(
+    slices: Mapping[str, ArrayLike],
+    *,
+    fps: float | None = None,
+    pixel_size: float | None = None,
+    unit: str | None = None,
+    value_range: tuple[float, float] | None = None,
+) -> Image:
+    """Draw x-t slices side by side, time to the right and position along the line downwards.
+
+    Parameters
+    ----------
+    slices
+        Title of each slice and the slice itself, (T, L) or (T, L, 3), all of the same shape.
+    fps
+        Frames per second; without it the time axis counts frames.
+    pixel_size, unit
+        Distance of two samples along the line; without it the other axis counts pixels.
+    value_range
+        Values drawn black and white; by default the 0.1 and 99.9 percentiles of all slices.
+
+    Returns
+    -------
+    PIL.Image.Image
+        RGB.
+
+    Raises
+    ------
+    FlowmagError
+        If there are no slices or their shapes differ.
+    """
+    from PIL import Image
+
+    arrays = {title: np.asarray(values, dtype=np.float64) for title, values in slices.items()}
+    shapes = {array.shape for array in arrays.values()}
+    if len(shapes) != 1:
+        raise FlowmagError("slices drawn together must be at least one and of the same shape")
+    length, samples = shapes.pop()[:2]
+    across, down = _time_axis(length, fps), _position_axis(samples, pixel_size, unit)
+    low, high = value_range or np.nanpercentile(list(arrays.values()), (0.1, 99.9))
+    panels = []
+    for title, array in arrays.items():
+        grey = np.nan_to_num((array - low) / max(high - low, 1e-12)).clip(0, 1)
+        slice_ = Image.fromarray(np.round(grey.swapaxes(0, 1) * 255).astype(np.uint8))
+        # A box filter repeats pixels where it enlarges and averages where it shrinks.
+        size = _drawn(length, _PANEL[0]), _drawn(samples, _PANEL[1])
+        picture = slice_.convert("RGB").resize(size, Image.Resampling.BOX)
+        panels.append(_panel(picture, title, across, down))
+    sheet = Image.new("RGB", (sum(p.width for p in panels), panels[0].height), _PAPER)
+    for index, panel in enumerate(panels):
+        sheet.paste(panel, (index * panel.width, 0))
+    return sheet
+
+
+def _time_axis(length: int, fps: float | None) -> _Axis:
+    if fps is None:
+        return _Axis(length, 1.0, "frame")
+    if length / fps < 0.5:
+        return _Axis(length, 1000 / fps, "time (ms)")
+    return _Axis(length, 1 / fps, "time (s)")
+
+
+def _position_axis(samples: int, pixel_size: float | None, unit: str | None) -> _Axis:
+    if pixel_size is None or unit is None:
+        return _Axis(samples, 1.0, "position (px)")
+    return _Axis(samples, pixel_size, f"position ({unit})")
+
+
+def _drawn(samples: int, wanted: int) -> int:
+    """Size at which to draw an axis: a whole multiple where it is enlarged, so pixels are alike."""
+    return samples * round(wanted / samples) if samples < wanted else wanted
+
+
+def _panel(picture: Image, title: str, across: _Axis, down: _Axis) -> Image:
+    """Frame a picture with a title and two axes."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    font, heading = ImageFont.load_default(15), ImageFont.load_default(18)
+    left, top, right, bottom = 78, 40, 24, 62
+    width, height = picture.size
+    panel = Image.new("RGB", (left + width + right, top + height + bottom), _PAPER)
+    panel.paste(picture, (left, top))
+    draw = ImageDraw.Draw(panel)
+    draw.text((left + width / 2, top / 2), _plain(title), _INK, heading, anchor="mm")
+    draw.rectangle((left - 1, top - 1, left + width, top + height), outline=_INK)
+    for x, text in across.ticks(width):
+        draw.line((left + x, top + height, left + x, top + height + 6), _INK)
+        draw.text((left + x, top + height + 9), text, _INK, font, anchor="mt")
+    draw.text((left + width / 2, top + height + 34), across.label, _INK, font, anchor="mt")
+    for y, text in down.ticks(height):
+        draw.line((left - 7, top + y, left - 1, top + y), _INK)
+        draw.text((left - 11, top + y), text, _INK, font, anchor="rm")
+    label = Image.new("RGB", (height, 22), _PAPER)
+    ImageDraw.Draw(label).text((height / 2, 11), _plain(down.label), _INK, font, anchor="mm")
+    panel.paste(label.rotate(90, expand=True), (8, top))
+    return panel
+
+
+def _plain(text: str) -> str:
+    """Spell what the font inside Pillow, the only one sure to be there, cannot draw."""
+    return text.translate(str.maketrans("µμ×α", "uuxa"))

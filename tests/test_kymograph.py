@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import dask.array as da
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from napari_flowmag.errors import FlowmagError
+from napari_flowmag.kymograph import draw_kymographs, kymograph
+
+Y, X = np.meshgrid(np.arange(40.0), np.arange(50.0), indexing="ij")
+inside = st.tuples(st.floats(2, 37), st.floats(2, 47))
+
+
+def test_a_line_along_a_row_copies_its_pixels() -> None:
+    frames = np.random.default_rng(0).integers(0, 60000, (5, 40, 50)).astype(np.uint16)
+    found = kymograph(frames, ((7, 3), (7, 45)))
+    np.testing.assert_allclose(found, frames[:, 7, 3:46], rtol=1e-5)
+    np.testing.assert_allclose(kymograph(frames, ((7, 45), (7, 3))), found[:, ::-1], rtol=1e-5)
+
+
+@given(start=inside, end=inside)
+def test_a_plane_is_sampled_exactly_between_its_pixels(
+    start: tuple[float, float], end: tuple[float, float]
+) -> None:
+    length = np.hypot(end[0] - start[0], end[1] - start[1])
+    if length < 0.5:
+        return
+    found = kymograph([3 * Y - 2 * X + 1], (start, end))[0]
+    rows, columns = (np.linspace(a, b, round(length) + 1) for a, b in zip(start, end, strict=True))
+    # A mirrored plane has a kink at the picture's edge, which a cubic spline feels a little.
+    np.testing.assert_allclose(found, 3 * rows - 2 * columns + 1, atol=0.1)
+
+
+def test_a_smooth_wave_is_sampled_between_its_pixels() -> None:
+    frames = [np.sin(X / 4 + Y / 6 + t) for t in range(3)]
+    found = kymograph(frames, ((10.3, 12.8), (25.7, 33.1)))
+    along = np.linspace((10.3, 12.8), (25.7, 33.1), found.shape[1])
+    for t in range(3):
+        wanted = np.sin(along[:, 1] / 4 + along[:, 0] / 6 + t)
+        np.testing.assert_allclose(found[t], wanted, atol=2e-3)
+
+
+def test_width_averages_across_the_line() -> None:
+    frame = (Y - 20) ** 2
+    found = kymograph([frame], ((20, 10), (20, 30)), width=5)
+    np.testing.assert_allclose(found, np.mean([4, 1, 0, 1, 4]), atol=1e-3)
+    even = kymograph([frame], ((20, 10), (20, 30)), width=2)
+    np.testing.assert_allclose(even, 0.25, atol=2e-3)
+    along_y = kymograph([frame], ((10, 20), (30, 20)), width=5)
+    np.testing.assert_allclose(along_y[0], (np.arange(10, 31) - 20) ** 2, atol=1e-3)
+
+
+def test_colour_and_lazy_clips() -> None:
+    frames = np.random.default_rng(0).random((4, 40, 50, 3)).astype(np.float32)
+    found = kymograph(da.from_array(frames, chunks=(1, -1, -1, -1)), ((3.5, 4), (30, 40.5)))
+    assert found.shape[0] == 4
+    assert found.shape[2] == 3
+    for c in range(3):
+        alone = kymograph(frames[..., c], ((3.5, 4), (30, 40.5)))
+        np.testing.assert_array_equal(found[..., c], alone)
+
+
+def test_only_the_surroundings_of_the_line_matter() -> None:
+    frame = np.random.default_rng(0).random((200, 200)).astype(np.float32)
+    other = frame.copy()
+    other[:80], other[120:] = 7, -3
+    line = ((95.2, 60.0), (104.9, 140.0))
+    np.testing.assert_allclose(kymograph([frame], line), kymograph([other], line), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("line", "width", "message"),
+    [
+        (((5, 5), (5, 5)), 1, "no length"),
+        (((5, 5), (5, 60)), 1, "leaves the picture"),
+        (((-1, 5), (5, 5)), 1, "leaves the picture"),
+        (((1, 5), (1, 30)), 5, "leaves the picture"),
+        (((5, 5), (5, 30)), 0, "at least 1 px"),
+    ],
+)
+def test_lines_that_cannot_be_sampled_are_named(line: object, width: int, message: str) -> None:
+    with pytest.raises(FlowmagError, match=message):
+        kymograph([X], line, width)  # type: ignore[arg-type]
+
+
+def test_frames_that_cannot_be_sampled_are_named() -> None:
+    with pytest.raises(FlowmagError, match="at least one frame"):
+        kymograph([], ((5, 5), (5, 30)))
+    with pytest.raises(FlowmagError, match="must be"):
+        kymograph([np.zeros(5)], ((5, 5), (5, 30)))
+
+
+def test_the_picture_shows_time_to_the_right_on_one_common_scale() -> None:
+    dark, bright = np.zeros((20, 10)), np.zeros((20, 10))
+    bright[10:] = 1.0  # the second half of the time
+    picture = np.asarray(draw_kymographs({"a": dark, "b": bright}, fps=30, value_range=(0, 1)))
+    middle = picture[picture.shape[0] // 2]
+    half = middle.shape[0] // 2
+    left, right = middle[:half], middle[half:]
+    assert (left[150:500] == 0).all()
+    assert (right[100:280] == 0).all()
+    assert (right[350:500] == 255).all()
+
+
+def test_the_picture_copes_with_long_colour_and_single_frame_slices() -> None:
+    long = draw_kymographs({"a": np.random.default_rng(0).random((3000, 700, 3))})
+    assert long.size == (582, 422)
+    assert draw_kymographs({"a": np.zeros((1, 9))}, pixel_size=0.3, unit="µm").width > 500
+    with pytest.raises(FlowmagError, match="same shape"):
+        draw_kymographs({"a": np.zeros((3, 4)), "b": np.zeros((3, 5))})
+    with pytest.raises(FlowmagError, match="at least one"):
+        draw_kymographs({})
