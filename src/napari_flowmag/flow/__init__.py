@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 ARCHITECTURES = {
     "gauss_newton": "napari_flowmag.flow.gauss_newton:GaussNewtonFlow",
+    "arflow": "napari_flowmag.flow.arflow:ARFlow",
+    "raft": "napari_flowmag.flow.raft:RAFT",
 }
 """Architectures that our own checkpoints may hold → class, imported only when asked for."""
 
@@ -88,7 +90,7 @@ _ESTIMATORS = {
         ),
         FlowInfo(
             "ptlflow:NAME",
-            "any network of the ptlflow package (pwcnet, gmflow, …); pip install ptlflow",
+            "any network of the ptlflow package (pwcnet, gmflow, …); pip install flowmag[ptlflow]",
             True,
             "napari_flowmag.flow.ptlflow:load_ptlflow",
         ),
