@@ -5,11 +5,14 @@ Free of torch, so that the command line can list every setting without loading i
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from napari_flowmag.errors import FlowmagError
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,191 @@ class LoopConfig:
         )
 
 
+@dataclass(frozen=True)
+class SelectionConfig:
+    """Which frame pairs of a clip are fit to learn from.
+
+    The bounds are the paper's: small motion over most of the picture, some of it, and a picture
+    that changes.
+
+    Parameters
+    ----------
+    strides
+        Distances in frames between the two frames of a pair.
+    pairs_per_clip
+        Most pairs to look at in one clip, spread over its length.
+    selection_flow
+        Flow estimator that measures the motion: a name or path that `load_flow` takes.
+    max_p999
+        Largest 99.9th percentile of the motion in px.
+    max_p80
+        Largest 80th percentile of the motion in px.
+    max_p001
+        Largest 0.01st percentile of the motion in px.
+    min_mse
+        Smallest mean squared difference of the two frames, in grey levels of 255.
+    """
+
+    strides: tuple[int, ...] = (1, 5)
+    pairs_per_clip: int = 200
+    selection_flow: str = "default"
+    max_p999: float = 20.0
+    max_p80: float = 2.0
+    max_p001: float = 0.1
+    min_mse: float = 10.0
+
+    def __post_init__(self) -> None:
+        require(
+            bool(self.strides) and min(self.strides) >= 1,
+            "strides",
+            self.strides,
+            "give one or more distances of at least 1 frame",
+        )
+        require(self.pairs_per_clip >= 1, "pairs_per_clip", self.pairs_per_clip, "must be above 0")
+        for name in ("max_p999", "max_p80", "max_p001", "min_mse"):
+            require(getattr(self, name) >= 0, name, getattr(self, name), "must not be negative")
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """How a pair is varied; the defaults are the paper's, with a smaller crop.
+
+    Both frames of a pair are cut, turned and coloured alike. Noise is drawn for each frame by
+    itself, after everything else; the loss judges the frames without it.
+
+    Parameters
+    ----------
+    crop
+        Height and width of a training picture in px (the paper: 512).
+    window
+        What `area` is a share of. picture: a window of that share of the picture is scaled to
+        the crop (the paper). crop: the crop is that share of the window, so that motions keep
+        about their size in px.
+    area
+        Smallest and largest share.
+    flip
+        Probability of a flip, each way.
+    rotation
+        Largest rotation in degrees.
+    jitter
+        Largest change of brightness, contrast, saturation (factors) and hue (turns).
+    grey
+        Probability of a grey picture.
+    swap
+        Probability that the two frames change places.
+    still
+        Probability that both frames are the same, so that there is no motion but noise.
+    noise
+        Largest standard deviation of the noise; pictures lie in 0 … 1.
+    """
+
+    crop: int = 256
+    window: Literal["picture", "crop"] = "picture"
+    area: tuple[float, float] = (0.7, 1.0)
+    flip: float = 0.5
+    rotation: float = 15.0
+    jitter: tuple[float, float, float, float] = (0.5, 0.5, 0.5, 0.3)
+    grey: float = 0.0
+    swap: float = 0.0
+    still: float = 0.0
+    noise: float = 0.0
+
+    def __post_init__(self) -> None:
+        require(self.crop >= 32, "crop", self.crop, "must be at least 32 px")
+        low, high = self.area
+        require(0 < low <= high <= 1, "area", self.area, "give two rising shares within 0 and 1")
+        require(0 <= self.rotation <= 45, "rotation", self.rotation, "give degrees from 0 to 45")
+        for name in ("flip", "grey", "swap", "still", "noise"):
+            value = getattr(self, name)
+            require(0 <= value <= 1, name, value, "must be from 0 to 1")
+        require(
+            all(0 <= factor <= 1 for factor in self.jitter) and self.jitter[3] <= 0.5,
+            "jitter",
+            self.jitter,
+            "give three factors from 0 to 1 and a hue from 0 to 0.5",
+        )
+
+
+@dataclass(frozen=True)
+class MagnifierConfig:
+    """What magnifier to train, and what its loss asks.
+
+    Parameters
+    ----------
+    architecture
+        Kind of magnifier.
+    model
+        Settings of the architecture, such as the width of the U-Net.
+    init
+        Magnifier to start from: a name or path that `load_magnifier` takes. Its own
+        architecture and settings then hold.
+    init_flow
+        Flow estimator that the flow part of a field magnifier starts from.
+    flow
+        Flow estimator in the loss, frozen.
+    flow_options
+        Options of that estimator, such as RAFT's number of updates.
+    magnification_weight
+        Weight of Eq. 3.
+    colour_weight
+        Weight of Eq. 4.
+    normalise
+        Divide Eq. 3 of each pair by (mean |α F| + this many px); unset as in the paper.
+    alpha_min
+        Smallest magnification asked for; α is drawn evenly in its logarithm.
+    alpha_max
+        Largest magnification asked for.
+    max_motion
+        Lower the largest α of a pair so that α times the 95th percentile of its motion is at
+        most this many px; unset leaves it.
+    batch
+        Pairs in a batch.
+    synthetic
+        Share of random synthetic pairs, whose flow is known, among them.
+    synthetic_motion
+        Smallest and largest motion scale of synthetic pairs in px.
+    textures
+        Folder of pictures to texture synthetic pairs with; unset uses procedural textures.
+    held_out
+        Pairs kept out of training, to validate on.
+    """
+
+    architecture: Literal["field", "unet"] = "field"
+    model: dict[str, Any] = field(default_factory=dict)
+    init: str | None = None
+    init_flow: str | None = None
+    flow: str = "default"
+    flow_options: dict[str, Any] = field(default_factory=dict)
+    magnification_weight: float = 1.0
+    colour_weight: float = 10.0
+    normalise: float | None = None
+    alpha_min: float = 1.0
+    alpha_max: float = 16.0
+    max_motion: float | None = None
+    batch: int = 8
+    synthetic: float = 0.0
+    synthetic_motion: tuple[float, float] = (0.02, 4.0)
+    textures: Path | None = None
+    held_out: int = 16
+
+    def __post_init__(self) -> None:
+        require(
+            0 < self.alpha_min <= self.alpha_max,
+            "alpha_min, alpha_max",
+            (self.alpha_min, self.alpha_max),
+            "give two rising numbers above 0",
+        )
+        for name in ("normalise", "max_motion"):
+            value = getattr(self, name)
+            require(value is None or value > 0, name, value, "must be above 0")
+        for name in ("magnification_weight", "colour_weight", "held_out"):
+            require(getattr(self, name) >= 0, name, getattr(self, name), "must not be negative")
+        require(self.batch >= 1, "batch", self.batch, "must be at least 1")
+        require(0 <= self.synthetic <= 1, "synthetic", self.synthetic, "must be from 0 to 1")
+        low, high = self.synthetic_motion
+        require(0 < low <= high, "synthetic_motion", (low, high), "give two rising numbers above 0")
+
+
 def require(holds: bool, name: str, value: object, rule: str) -> None:
     """Refuse a setting.
 
@@ -100,3 +288,15 @@ def require(holds: bool, name: str, value: object, rule: str) -> None:
     """
     if not holds:
         raise FlowmagError(f"setting {name} = {value}: {rule}")
+
+
+def plain(*configs: DataclassInstance) -> dict[str, Any]:
+    """Return the settings of some configurations as one dictionary that YAML and JSON can hold."""
+    merged = {name: value for config in configs for name, value in asdict(config).items()}
+    return {name: _plain(value) for name, value in merged.items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value)
+    return list(value) if isinstance(value, tuple) else value

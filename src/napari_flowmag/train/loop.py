@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import copy
+import io
 import itertools
 import math
-import os
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import Any, Protocol
 
 import numpy as np
@@ -23,9 +20,11 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Dataset
 
-from napari_flowmag.checkpoint import save_checkpoint
+from napari_flowmag.checkpoint import read_pickle, save_checkpoint, write_atomically
+from napari_flowmag.device import resolve_device
 from napari_flowmag.errors import Cancelled, FlowmagError
 from napari_flowmag.train.config import LoopConfig
+from napari_flowmag.train.interrupt import stop_signal
 from napari_flowmag.train.monitor import Monitor
 
 Batch = dict[str, Tensor]
@@ -42,9 +41,15 @@ SCHEDULES: dict[str, Callable[[float], float]] = {
 class Task(Protocol):
     """What to train, on what, by which loss."""
 
-    module: nn.Module
-    dataset: Dataset[Batch]
-    """`dataset[step]` is one finished batch, a function of the seed and `step` alone."""
+    @property
+    def module(self) -> nn.Module:
+        """What is trained."""
+        ...
+
+    @property
+    def dataset(self) -> Dataset[Batch]:
+        """`dataset[step]` is one finished batch, a function of the seed and `step` alone."""
+        ...
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the scalar to minimise and scalars to log; `batch` lies on the module's device."""
@@ -95,10 +100,15 @@ class _Run:
     def restore(self, state: dict[str, Any]) -> None:
         if (self.averaged is None) != (state["averaged"] is None):
             raise FlowmagError("ema: a resumed run keeps averaging on or off, as it was started")
-        self.module.load_state_dict(state["module"])
-        if self.averaged is not None:
-            self.averaged.load_state_dict(state["averaged"])
-        self.optimiser.load_state_dict(state["optimiser"])
+        try:
+            self.module.load_state_dict(state["module"])
+            if self.averaged is not None:
+                self.averaged.load_state_dict(state["averaged"])
+            self.optimiser.load_state_dict(state["optimiser"])
+        except (RuntimeError, ValueError) as error:
+            raise FlowmagError(
+                f"{STATE} does not fit the model: resume with the settings the run began with"
+            ) from error
         self.fabric.strategy.precision.load_state_dict(state["precision"])
         self.step, self.elapsed = state["step"], state["elapsed"]
 
@@ -131,18 +141,13 @@ def fit(task: Task, config: LoopConfig, resume: bool = False) -> Path:
         When the loss is no longer finite, when there is no state to resume, or when the folder
         already holds a run and `resume` is not set.
     """
-    weights, saved = config.out / WEIGHTS, config.out / STATE
-    if resume and not saved.is_file():
-        raise FlowmagError(f"{config.out}: nothing to resume here ({STATE} is missing)")
-    if saved.is_file() and not resume:
-        raise FlowmagError(
-            f"{config.out}: holds a training run; resume it or choose another folder"
-        )
+    check_folder(config.out, resume)
     config.out.mkdir(parents=True, exist_ok=True)
+    weights, saved = config.out / WEIGHTS, config.out / STATE
 
     run, forward = _start(task, config)
     if resume:
-        run.restore(torch.load(saved, map_location="cpu", weights_only=True))
+        run.restore(read_pickle(saved))
 
     def save() -> None:
         _write(saved, run.state())
@@ -151,7 +156,7 @@ def fit(task: Task, config: LoopConfig, resume: bool = False) -> Path:
     def progress() -> float:
         return run.clock() / (60 * config.minutes) if config.minutes else run.step / config.steps
 
-    with Monitor(config, run.step) as monitor, _stop_signal() as stop:
+    with Monitor(config, run.step) as monitor, stop_signal() as stop:
         batches = iter(_loader(task.dataset, config, run.step))
         while (done := progress()) < 1 and not stop.is_set():
             rate = config.lr * min(1, (run.step + 1) / max(1, config.warmup))
@@ -163,7 +168,7 @@ def fit(task: Task, config: LoopConfig, resume: bool = False) -> Path:
 
             for _ in range(config.accumulate):
                 with monitor.waiting():
-                    batch = run.fabric.to_device(next(batches))
+                    batch = run.fabric.to_device(_opened(next(batches)))
                 loss, terms = forward(batch)
                 _require_finite(loss, "the loss", run.step, batch, config)
                 run.fabric.backward(loss / config.accumulate)
@@ -192,6 +197,21 @@ def fit(task: Task, config: LoopConfig, resume: bool = False) -> Path:
     return weights
 
 
+def check_folder(out: Path, resume: bool) -> None:
+    """Check that a run can begin, or go on, in a folder.
+
+    Raises
+    ------
+    FlowmagError
+        When there is no state to resume, or when there is one and `resume` is not set.
+    """
+    saved = out / STATE
+    if resume and not saved.is_file():
+        raise FlowmagError(f"{out}: nothing to resume here ({STATE} is missing)")
+    if saved.is_file() and not resume:
+        raise FlowmagError(f"{out}: holds a training run; resume it or choose another folder")
+
+
 class _Forward(nn.Module):
     """The task's loss as a module: what Fabric wraps for precision (and several processes)."""
 
@@ -205,12 +225,11 @@ class _Forward(nn.Module):
 
 
 def _start(task: Task, config: LoopConfig) -> tuple[_Run, nn.Module]:
-    if config.device == "cuda" and not torch.cuda.is_available():
-        raise FlowmagError("device cuda: no GPU that torch can use; choose cpu or auto")
     if config.threads:
         torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
-    fabric = Fabric(accelerator=config.device, devices=1, precision=config.precision)
+    device = resolve_device(config.device).type
+    fabric = Fabric(accelerator=device, devices=1, precision=config.precision)
     task.module.train()
     trained = [p for p in task.module.parameters() if p.requires_grad]
     groups = [
@@ -225,24 +244,48 @@ def _start(task: Task, config: LoopConfig) -> tuple[_Run, nn.Module]:
 def _averaged(module: nn.Module, decay: float) -> AveragedModel:
     """Average weights and buffers; the decay starts low, so that a short run forgets its start."""
 
-    def update(averaged: Any, current: Any, n: Tensor) -> None:
-        get_ema_multi_avg_fn(min(decay, (1 + float(n)) / (10 + float(n))))(averaged, current, n)
+    def update(averaged: Any, current: Any, n: Tensor | int) -> None:
+        now = min(decay, (1 + int(n)) / (10 + int(n)))
+        get_ema_multi_avg_fn(now)(averaged, current, n)  # type: ignore[no-untyped-call]
 
     return AveragedModel(module, multi_avg_fn=update, use_buffers=True)
 
 
-def _leave_interrupts_to_parent(_: int) -> None:
-    # Ctrl-C reaches the whole process group; only the training process answers it.
+def _leave_signals_to_parent(_: int) -> None:
+    # Ctrl-C, and a scheduler that ends a job, reach the whole process group. The training process
+    # answers; workers, which end with it, must feed the step at hand.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
-def _loader(dataset: Dataset[Batch], config: LoopConfig, step: int) -> DataLoader[Batch]:
+class _Sealed(Dataset[Batch | FlowmagError]):
+    """Hands errors over as values: a worker that raises would bury the message in a traceback."""
+
+    def __init__(self, dataset: Dataset[Batch]) -> None:
+        self.dataset = dataset
+
+    def __getitem__(self, index: int) -> Batch | FlowmagError:
+        try:
+            return self.dataset[index]
+        except FlowmagError as error:
+            return error
+
+
+def _opened(batch: Batch | FlowmagError) -> Batch:
+    if isinstance(batch, FlowmagError):
+        raise batch
+    return batch
+
+
+def _loader(
+    dataset: Dataset[Batch], config: LoopConfig, step: int
+) -> DataLoader[Batch | FlowmagError]:
     return DataLoader(
-        dataset,
+        _Sealed(dataset),
         batch_size=None,
         sampler=_From(step * config.accumulate),
         num_workers=config.workers,
-        worker_init_fn=_leave_interrupts_to_parent,
+        worker_init_fn=_leave_signals_to_parent,
     )
 
 
@@ -283,28 +326,6 @@ def _exchanged(module: nn.Module, other: nn.Module) -> Iterator[None]:
         exchange()
 
 
-@contextlib.contextmanager
-def _stop_signal() -> Iterator[threading.Event]:
-    """Set an event on SIGINT or SIGTERM; a second signal of the kind acts as ever."""
-    stop = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop  # Python lets only the main thread handle signals
-        return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def handle(number: int, _: FrameType | None) -> None:
-        stop.set()
-        signal.signal(number, before[signal.Signals(number)])
-
-    for number in before:
-        signal.signal(number, handle)
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
 def _require_finite(
     value: Tensor | None, what: str, step: int, batch: Batch, config: LoopConfig
 ) -> None:
@@ -319,10 +340,7 @@ def _require_finite(
 
 
 def _write(path: Path, state: Any) -> None:
-    """Write tensors and plain values so that `path` is never half a file."""
-    part = path.with_name(f"{path.name}.part")
-    with part.open("wb") as stream:
-        torch.save(state, stream)
-        stream.flush()
-        os.fsync(stream.fileno())
-    part.replace(path)
+    """Write tensors and plain values."""
+    content = io.BytesIO()
+    torch.save(state, content)
+    write_atomically(path, content.getvalue())

@@ -1,0 +1,180 @@
+"""The command ``flowmag-train``: train a magnifier, or the flow estimator."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from napari_flowmag.errors import Cancelled, FlowmagError
+from napari_flowmag.train.config import (
+    AugmentConfig,
+    LoopConfig,
+    MagnifierConfig,
+    SelectionConfig,
+    plain,
+)
+
+if TYPE_CHECKING:
+    from jsonargparse import ArgumentParser, Namespace
+
+    from napari_flowmag.train.data import PairFolder
+    from napari_flowmag.train.loop import Task
+
+CONFIG = "config.yaml"
+
+_Config = TypeVar("_Config")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command.
+
+    Parameters
+    ----------
+    arguments
+        Those of the command line when None.
+
+    Returns
+    -------
+    int
+        0 when done, 2 for unusable input, 130 when interrupted.
+    """
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        if arguments[:1] == ["flow"]:
+            _train_flow(arguments[1:])
+        else:
+            _train_magnifier(arguments)
+    except FlowmagError as error:
+        print(f"flowmag-train: error: {error}", file=sys.stderr)
+        return 2
+    except (Cancelled, KeyboardInterrupt) as stop:
+        print(f"flowmag-train: {str(stop) or 'interrupted'}", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _train_magnifier(arguments: list[str]) -> None:
+    parser = _parser(
+        "flowmag-train",
+        "Train a magnifier on real frame pairs. `flowmag-train flow -o RUN` trains the flow "
+        "estimator instead.",
+        SelectionConfig,
+        AugmentConfig,
+        MagnifierConfig,
+    )
+    parser.add_argument(
+        "data",
+        nargs="?",
+        type=Path,
+        help="folder of frame pairs (train/frameA, train/frameB, train_fn.json), folder of clips, "
+        "or a clip",
+    )
+    values = _parse(parser, arguments)
+    if values.data is None:
+        raise FlowmagError("name the folder of frame pairs or clips to train on")
+    loop, selection = _config(LoopConfig, values), _config(SelectionConfig, values)
+    augment, config = _config(AugmentConfig, values), _config(MagnifierConfig, values)
+
+    from napari_flowmag.train.data import is_pair_folder, open_pairs
+    from napari_flowmag.train.loop import check_folder
+    from napari_flowmag.train.magnifier import MagnifierTask
+
+    check_folder(loop.out, values.resume)
+    source = values.data.absolute()
+    if is_pair_folder(source):
+        pairs = open_pairs(source, augment.crop)
+    else:
+        pairs = _pairs_of_clips(source, loop.out / "pairs", selection, augment)
+    task = MagnifierTask(pairs, config, augment, loop.seed)
+    print(f"{task.count} pairs to train on, {len(task.held_out)} held out", file=sys.stderr)
+    settings = {"data": str(source)} | plain(selection, augment, config, loop)
+    _fit(task, loop, settings, values.resume)
+
+
+def _pairs_of_clips(
+    source: Path, out: Path, selection: SelectionConfig, augment: AugmentConfig
+) -> PairFolder:
+    """Select the pairs of clips, unless an earlier start of the run has done so."""
+    from napari_flowmag.train.data import open_pairs
+    from napari_flowmag.train.filter import select_pairs
+
+    if not (out / "train_fn.json").is_file():
+        select_pairs(source, out, selection, report=lambda line: print(line, file=sys.stderr))
+    return open_pairs(out, augment.crop)
+
+
+def _train_flow(arguments: list[str]) -> None:
+    from napari_flowmag.train.flow import FlowConfig, FlowTask
+    from napari_flowmag.train.loop import check_folder
+
+    parser = _parser(
+        "flowmag-train flow",
+        "Train the flow estimator on random synthetic pairs, whose flow is known.",
+        FlowConfig,
+    )
+    values = _parse(parser, arguments)
+    loop, config = _config(LoopConfig, values), _config(FlowConfig, values)
+    check_folder(loop.out, values.resume)
+    _fit(FlowTask(config, loop.seed), loop, plain(config, loop), values.resume)
+
+
+def _fit(task: Task, loop: LoopConfig, settings: dict[str, Any], resume: bool) -> None:
+    import yaml
+
+    from napari_flowmag.checkpoint import write_atomically
+    from napari_flowmag.train.loop import fit
+
+    settings.pop("out")  # the folder may move
+    loop.out.mkdir(parents=True, exist_ok=True)
+    write_atomically(loop.out / CONFIG, yaml.safe_dump(settings, sort_keys=False).encode())
+    print(fit(task, loop, resume))
+
+
+def _parser(name: str, description: str, *configs: type) -> ArgumentParser:
+    from jsonargparse import ActionConfigFile, ArgumentParser
+
+    parser = ArgumentParser(prog=name, description=description, exit_on_error=False)
+    parser.add_argument(
+        "-o", "--out", type=Path, required=True, help="folder of the run: weights, state, metrics"
+    )
+    parser.add_argument("--config", action=ActionConfigFile, help="YAML file of settings")
+    parser.add_argument("--resume", action="store_true", help="go on with the run in the folder")
+    for config in (*configs, LoopConfig):
+        parser.add_class_arguments(config, skip={"out"})
+    return parser
+
+
+def _parse(parser: ArgumentParser, arguments: list[str]) -> Namespace:
+    """Parse; a resumed run has the settings that it began with, unless told otherwise.
+
+    Raises
+    ------
+    FlowmagError
+        For unknown settings and values that do not fit.
+    """
+    from argparse import ArgumentError
+
+    arguments = [_with_underscores(argument) for argument in arguments]
+    try:
+        values = parser.parse_args(arguments)
+        saved = values.out / CONFIG
+        if values.resume and saved.is_file():
+            values = parser.parse_args(["--config", str(saved), *arguments])
+    except ArgumentError as error:
+        raise FlowmagError(" ".join(str(error).split())) from error
+    return values
+
+
+def _with_underscores(argument: str) -> str:
+    """Let ``--weight-decay`` be ``--weight_decay``, the setting's name in YAML and Python."""
+    if not argument.startswith("--"):
+        return argument
+    name, equals, value = argument[2:].partition("=")
+    return f"--{name.replace('-', '_')}{equals}{value}"
+
+
+def _config(kind: type[_Config], values: Namespace) -> _Config:
+    return kind(**{f.name: values[f.name] for f in fields(kind)})  # type: ignore[arg-type]

@@ -1,0 +1,267 @@
+"""Training a magnifier: real and synthetic pairs, the paper's loss, a frozen flow (Section 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from napari_flowmag.checkpoint import import_from, read_checkpoint
+from napari_flowmag.errors import FlowmagError
+from napari_flowmag.flow import load_flow
+from napari_flowmag.loss import MagnificationLoss
+from napari_flowmag.models import ARCHITECTURES, load_magnifier
+from napari_flowmag.models.base import Magnifier
+from napari_flowmag.synthetic.pairs import PairSettings, load_textures, random_pairs
+from napari_flowmag.train.config import AugmentConfig, MagnifierConfig, plain
+from napari_flowmag.train.data import PairBatches, PairFolder, hold_out
+
+Batch = dict[str, Tensor]
+
+SHOWN = 4
+"""Held-out pairs in the picture for TensorBoard."""
+
+
+class MagnifierTask:
+    """Trains a magnifier; a task of :func:`napari_flowmag.train.loop.fit`.
+
+    Parameters
+    ----------
+    pairs
+        Real pairs.
+    config
+        What to train and what its loss asks.
+    augment
+        How pairs are varied.
+    seed
+        Seed of weights, order and variation.
+
+    Raises
+    ------
+    FlowmagError
+        If settings do not fit the architecture, a model cannot be loaded, the flow passes no
+        gradients, or too few pairs are left to train on.
+    """
+
+    def __init__(
+        self, pairs: PairFolder, config: MagnifierConfig, augment: AugmentConfig, seed: int = 0
+    ) -> None:
+        self.config, self.augment = config, augment
+        torch.manual_seed(seed)
+        self.module: Magnifier = build_magnifier(config)
+        self.objective = MagnificationLoss(
+            load_flow(config.flow, **config.flow_options),
+            config.magnification_weight,
+            config.colour_weight,
+            config.normalise,
+        )
+        seen, self.held_out = hold_out(pairs, config.held_out)
+        self.count = len(seen)
+        self.dataset: Dataset[Batch] = PairBatches(seen, config.batch, augment, seed)
+        if config.synthetic:
+            textures = load_textures(config.textures) if config.textures else []
+            self.dataset = MixedBatches(self.dataset, config, augment.crop, textures, seed)
+
+    def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Judge the module on a batch of :class:`PairBatches` or :class:`MixedBatches`."""
+        reference, frame, motion, alpha = self._asked(batch)
+        magnified = self.module(
+            batch.get("noisy_reference", reference), batch.get("noisy_frame", frame), alpha
+        )
+        # Sub-pixel motion needs full precision, whatever the module computes in.
+        with torch.autocast(frame.device.type, enabled=False):
+            terms = self.objective(magnified.float(), reference, frame, alpha, motion)
+        asked = alpha.view(-1, 1, 1, 1) * terms.input_flow
+        with torch.no_grad():
+            achieved = (terms.output_flow * asked).sum() / asked.square().sum().clamp_min(1e-6)
+        return terms.total, {
+            "magnification": terms.magnification,
+            "colour": terms.colour,
+            "achieved": achieved,
+        }
+
+    def _asked(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return reference, frame, the motion between them and the magnification to ask for."""
+        reference, frame = batch["reference"], batch["frame"]
+        flow = self.objective.flow.to(reference.device)
+        with torch.no_grad(), torch.autocast(frame.device.type, enabled=False):
+            motion: Tensor = flow(reference, frame)
+            if "flow" in batch:
+                motion = torch.where(batch["known"].view(-1, 1, 1, 1), batch["flow"], motion)
+        return reference, frame, motion, draw_alpha(batch["draw"], motion, self.config)
+
+    def validate(self) -> dict[str, float]:
+        """Return the means of the loss and its terms over the held-out pairs, not varied."""
+        sums: dict[str, float] = {}
+        batches = self._held_out_batches()
+        for batch in batches:
+            total, terms = self.loss(batch)
+            for name, value in {"loss": total, **terms}.items():
+                sums[name] = sums.get(name, 0.0) + float(value) / len(batches)
+        return sums
+
+    def pictures(self) -> dict[str, np.ndarray]:
+        """Return rows of reference, frame and magnified frame for a few held-out pairs."""
+        batches = self._held_out_batches()
+        if not batches:
+            return {}
+        reference, frame, _, alpha = self._asked(
+            {name: value[:SHOWN] for name, value in batches[0].items()}
+        )
+        magnified = self.module(reference, frame, alpha)
+        rows = torch.cat([reference, frame, magnified.float().clamp(0, 1)], 3)
+        grid = (255 * torch.cat(list(rows), 1)).round().byte()
+        return {"reference, frame, magnified": grid.permute(1, 2, 0).cpu().numpy()}
+
+    def _held_out_batches(self) -> list[Batch]:
+        unvaried = AugmentConfig(
+            crop=self.augment.crop,
+            window="crop",
+            area=(1.0, 1.0),
+            flip=0.0,
+            rotation=0.0,
+            jitter=(0.0, 0.0, 0.0, 0.0),
+        )
+        size = min(self.config.batch, len(self.held_out))
+        if not size:
+            return []
+        device = next(self.module.parameters()).device
+        dataset = PairBatches(self.held_out, size, unvaried, seed=0)
+        return [
+            {name: value.to(device) for name, value in dataset[i].items()}
+            for i in range(len(self.held_out) // size)
+        ]
+
+    def checkpoint(self) -> dict[str, Any]:
+        """Return what is saved beside the weights."""
+        # Names of files suffice: where they lay on this machine is nobody's business.
+        settings = {
+            name: Path(value).name if name in {"textures", "init", "init_flow"} and value else value
+            for name, value in plain(self.config, self.augment).items()
+        }
+        return {
+            "kind": "magnifier",
+            "architecture": self.module.architecture,
+            "config": self.module.config,
+            "training": {"pairs": self.count, "settings": settings},
+        }
+
+
+def build_magnifier(config: MagnifierConfig) -> Magnifier:
+    """Make the magnifier to train, from scratch or from a checkpoint.
+
+    Raises
+    ------
+    FlowmagError
+        If settings or weights do not fit the architecture.
+    """
+    module: Magnifier
+    if config.init:
+        if config.model:
+            raise FlowmagError("setting model: leave it out with init, which brings its own")
+        module = load_magnifier(config.init, "cpu")
+    else:
+        try:
+            module = import_from(ARCHITECTURES[config.architecture])(**config.model)
+        except (TypeError, ValueError) as error:
+            raise FlowmagError(f"setting model = {config.model}: {error}") from error
+    if config.init_flow:
+        _load_flow_part(module, config.init_flow)
+    low, high = module.alpha_range
+    if not low <= config.alpha_min <= config.alpha_max <= high:
+        raise FlowmagError(
+            f"settings alpha_min, alpha_max = {config.alpha_min:g}, {config.alpha_max:g}: "
+            f"architecture {module.architecture} covers {low:g} to {high:g}"
+        )
+    return module
+
+
+def _load_flow_part(module: Magnifier, path: str) -> None:
+    part = getattr(module, "flow", None)
+    if not isinstance(part, nn.Module):
+        raise FlowmagError(f"setting init_flow: {module.architecture} has no flow part")
+    try:
+        part.load_state_dict(read_checkpoint(path, "flow").state)
+    except RuntimeError as error:
+        raise FlowmagError(
+            f"setting init_flow: {path} does not fit the flow part of {module.architecture}"
+        ) from error
+
+
+def draw_alpha(draw: Tensor, motion: Tensor, config: MagnifierConfig) -> Tensor:
+    """Turn even draws into magnifications, even in their logarithm (the paper's 2^U).
+
+    Parameters
+    ----------
+    draw
+        (B,) in [0, 1).
+    motion
+        (B, 2, H, W) px: with `config.max_motion`, the largest α of a pair keeps α times its 95th
+        percentile at or below that, as far as `config.alpha_min` lets it.
+    config
+        Range of α.
+
+    Returns
+    -------
+    Tensor
+        (B,).
+    """
+    low = torch.full_like(draw, config.alpha_min)
+    high = torch.full_like(draw, config.alpha_max)
+    if config.max_motion is not None:
+        magnitude = torch.hypot(motion[:, 0], motion[:, 1]).flatten(1)
+        # kthvalue rather than quantile, which refuses large pictures
+        most = magnitude.kthvalue(max(1, round(0.95 * magnitude.shape[1])), 1).values
+        high = (config.max_motion / most.clamp_min(1e-6)).clamp(low, high)
+    return low * (high / low) ** draw
+
+
+class MixedBatches(Dataset[Batch]):
+    """Real batches in which random synthetic pairs, with known flow, take some places.
+
+    Adds ``flow`` (B, 2, H, W) px and ``known`` (B,) bool to a batch.
+
+    Parameters
+    ----------
+    real
+        Batches to put them in.
+    config
+        Their share and motion.
+    crop
+        Height and width in px.
+    textures
+        uint8 (3, h, w) pictures to texture scenes with.
+    seed
+        Seed of the scenes.
+    """
+
+    def __init__(
+        self,
+        real: Dataset[Batch],
+        config: MagnifierConfig,
+        crop: int,
+        textures: Sequence[Tensor],
+        seed: int,
+    ) -> None:
+        self.real, self.share, self.seed, self.textures = real, config.synthetic, seed, textures
+        self.settings = PairSettings(size=crop, motion=config.synthetic_motion)
+
+    def __getitem__(self, index: int) -> Batch:
+        batch = self.real[index]
+        reference = batch["reference"]
+        generator = torch.Generator().manual_seed((self.seed << 32) + index)
+        known = torch.rand(len(reference), generator=generator) < self.share
+        batch |= {"known": known, "flow": torch.zeros_like(reference[:, :2])}
+        if known.any():
+            pairs = random_pairs(int(known.sum()), self.textures, generator, self.settings)
+            batch["flow"][known] = pairs.flow
+            for side, pictures in (("reference", pairs.first), ("frame", pairs.second)):
+                for name in (side, f"noisy_{side}"):
+                    if name in batch:
+                        batch[name][known] = pictures
+        return batch
