@@ -1,0 +1,133 @@
+"""A magnifier that says where every output pixel comes from.
+
+Direct synthesis must learn to copy a picture before it can move it. This one measures the
+motion F from the reference to the frame, and reads the input pictures where the magnified
+motion α F says: sharpness, bit depth and any number of channels are kept, and a larger α is
+a longer displacement rather than something new to learn.
+
+A point x of the reference appears at ``y = x + α F(x)``. The *sampling field* v, with
+``x = y + v(y)``, solves ``v(y) = -α F(y + v(y))`` by fixed-point iteration. It starts from
+α F pushed forward (splatted) onto the output's grid, without which a moving object could
+not leave its own outline; where several points meet, the importances that the network
+gives them decide. The same point is seen in the frame at ``y + v + F(x)``; a learned share
+of each picture is mixed, which averages their noise and picks the one that shows the point.
+
+Trained by the paper's loss (Eq. 3 to 5), which does not care how the picture is made.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from napari_flowmag.flow.gauss_newton import GaussNewtonFlow, Prepared
+from napari_flowmag.models.base import Alpha, Magnifier, broadcast_alpha
+from napari_flowmag.warp import sample, splat
+
+ROUNDS = 6
+"""Fixed-point rounds for the sampling field."""
+
+
+class FieldMagnifier(Magnifier):
+    """Sampling-field magnifier.
+
+    Parameters
+    ----------
+    width, context, steps
+        Of the motion estimator, see :class:`~napari_flowmag.flow.gauss_newton.GaussNewtonFlow`.
+    """
+
+    architecture = "field"
+    alpha_range = (0.0, float("inf"))
+    channels = None
+    context = 96
+
+    def __init__(
+        self, width: int = 24, context: int = 16, steps: tuple[int, ...] = (3, 2, 2, 1, 2)
+    ) -> None:
+        super().__init__()
+        self.flow = GaussNewtonFlow(width, context, steps)
+        self.config: dict[str, Any] = self.flow.config
+        # how much of the reference to mix in, and how important a point is where points meet
+        self.maps = nn.Conv2d(width, 2, 3, 1, 1)
+        nn.init.zeros_(self.maps.weight)
+        nn.init.zeros_(self.maps.bias)  # type: ignore[arg-type]
+
+    def prepare(self, reference: Tensor) -> Prepared:
+        """Pyramid and features of the reference, see the base class."""
+        return self.flow.prepare(reference)
+
+    def predict(self, prepared: Prepared, frame: Tensor, alpha: Alpha) -> Tensor:
+        """Motion (px, 2 maps), share of the reference [0, 1] and importance, on the reference's grid."""
+        estimate = self.flow.estimate(prepared, frame)
+        maps = F.interpolate(self.maps(estimate.hidden), scale_factor=2, mode="bilinear", align_corners=False)
+        maps = maps[..., : frame.shape[-2], : frame.shape[-1]]
+        return torch.cat([estimate.flow, maps[:, :1].sigmoid(), maps[:, 1:]], 1)
+
+    def render(self, prediction: Tensor, reference: Tensor, frame: Tensor, alpha: Alpha) -> Tensor:
+        """Read reference and frame along the sampling field; any channels, any values."""
+        factor = broadcast_alpha(alpha).to(prediction).expand(-1, 1, *prediction.shape[-2:])
+        motion, share, importance = prediction[:, :2], prediction[:, 2:3], prediction[:, 3:]
+        field = sampling_field(factor * motion, importance)
+        there = sample(torch.cat([motion, share, factor], 1), field)
+        motion, share, factor = there[:, :2], there[:, 2:3], there[:, 3:]
+        # At α = 1 the frame itself is the answer, at α = 0 the reference.
+        share = torch.where(factor < 1, 1 - factor, share * (factor - 1).clamp(0, 1))
+        from_reference = sample(reference, field)
+        from_frame = sample(frame, field + motion)
+        return share * from_reference + (1 - share) * from_frame
+
+
+def sampling_field(displacement: Tensor, importance: Tensor, rounds: int = ROUNDS) -> Tensor:
+    """Invert a displacement field: v with ``v(y) = -displacement(y + v(y))``.
+
+    Parameters
+    ----------
+    displacement : Tensor
+        (B, 2, H, W) px on the reference's grid: where each point goes.
+    importance : Tensor
+        (B, 1, H, W): log weight where several points arrive. Points that move far are taken
+        to be in front as far as this does not say otherwise.
+    rounds : int
+        Fixed-point rounds.
+
+    Returns
+    -------
+    Tensor
+        (B, 2, H, W) px on the output's grid: where each point comes from. Where nothing
+        arrives (disocclusion) it joins its surroundings smoothly. Gradients pass through
+        the last round.
+    """
+    with torch.no_grad():
+        field = _start(displacement, importance)
+        for i in range(rounds - 1):
+            # Full rounds converge fastest where they converge; half ones settle on the
+            # border of a disoccluded region, where full ones would jump to and fro.
+            update = -sample(displacement, field)
+            field = update if i < rounds // 2 else (field + update) / 2
+    return -sample(displacement, field)
+
+
+def _start(displacement: Tensor, importance: Tensor) -> Tensor:
+    """Displacements pushed to where they lead, holes filled from coarser and coarser means."""
+    size = displacement.shape[-2:]
+    small = F.avg_pool2d(displacement, 2, ceil_mode=True, count_include_pad=False)
+    weight = F.avg_pool2d(importance, 2, ceil_mode=True, count_include_pad=False)
+    length = torch.hypot(small[:, :1], small[:, 1:])
+    weight = (weight + length.clamp(max=4)).clamp(-8, 8).exp()
+    total, share = splat(-small, small / 2, weight)
+    pyramid = [(total, share)]
+    while min(pyramid[-1][0].shape[-2:]) > 1:
+        pyramid.append((_pool(pyramid[-1][0]), _pool(pyramid[-1][1])))
+    filled = total.new_zeros(total.shape[0], 2, 1, 1)
+    for total, share in reversed(pyramid):
+        coarse = F.interpolate(filled, size=total.shape[-2:], mode="bilinear", align_corners=False)
+        filled = (total + 1e-3 * coarse) / (share + 1e-3)
+    return F.interpolate(filled, scale_factor=2, mode="bilinear", align_corners=False)[..., : size[0], : size[1]]
+
+
+def _pool(x: Tensor) -> Tensor:
+    return F.avg_pool2d(x, 2, ceil_mode=True, count_include_pad=False)

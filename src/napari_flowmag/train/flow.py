@@ -1,0 +1,167 @@
+"""Training the default flow estimator: supervised, on random pairs with exact flow."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from napari_flowmag.flow.gauss_newton import GaussNewtonFlow
+from napari_flowmag.synthetic.pairs import Pairs, PairSettings, load_textures, random_pairs
+from napari_flowmag.train.config import require
+
+HELD_OUT = 8
+"""Every eighth texture is kept for validation."""
+
+
+@dataclass(frozen=True)
+class FlowConfig:
+    """What the flow estimator is and what it learns from.
+
+    Parameters
+    ----------
+    textures
+        Folder of PNG or JPEG pictures to texture the scenes with; unset uses procedural
+        textures alone.
+    crop
+        Height and width of a training pair in px.
+    batch
+        Pairs in a batch.
+    motion
+        Smallest and largest motion scale in px.
+    noise
+        Smallest and largest noise as a share of the pair's contrast.
+    width
+        Channels of the update networks.
+    context
+        Channels of the reference frame's features.
+    gauss_newton_steps
+        Gauss–Newton steps at each pyramid level, coarsest first.
+    init
+        Flow checkpoint to start from.
+    """
+
+    textures: Path | None = None
+    crop: int = 96
+    batch: int = 8
+    motion: tuple[float, float] = (0.01, 20.0)
+    noise: tuple[float, float] = (0.003, 0.3)
+    width: int = 24
+    context: int = 16
+    gauss_newton_steps: tuple[int, ...] = (3, 2, 2, 1, 2)
+    init: Path | None = None
+
+    def __post_init__(self) -> None:
+        require(self.crop >= 32, "crop", self.crop, "must be at least 32 px")
+        require(self.batch >= 1, "batch", self.batch, "must be at least 1")
+        for name in ("motion", "noise"):
+            low, high = getattr(self, name)
+            require(0 < low <= high, name, (low, high), "must be two rising numbers above 0")
+
+
+class RandomPairs(Dataset[dict[str, Tensor]]):
+    """Endless random pairs; batch `i` is a function of (seed, i)."""
+
+    def __init__(self, textures: list[Tensor], batch: int, settings: PairSettings, seed: int) -> None:
+        self.textures, self.batch, self.settings, self.seed = textures, batch, settings, seed
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        generator = torch.Generator().manual_seed((self.seed << 32) + index)
+        pairs = random_pairs(self.batch, self.textures, generator, self.settings)
+        return {
+            "first": pairs.first,
+            "second": pairs.second,
+            "flow": pairs.flow,
+            "occluded": pairs.occluded,
+        }
+
+
+class FlowTask:
+    """Trains :class:`GaussNewtonFlow`; a task of :func:`napari_flowmag.train.loop.fit`."""
+
+    def __init__(self, config: FlowConfig, seed: int = 0) -> None:
+        self.config = config
+        textures = load_textures(config.textures) if config.textures else []
+        self.settings = PairSettings(size=config.crop, motion=config.motion, noise=config.noise)
+        seen = [t for i, t in enumerate(textures) if i % HELD_OUT]
+        self.dataset = RandomPairs(seen, config.batch, self.settings, seed)
+        self.held_out = textures[::HELD_OUT]
+        torch.manual_seed(seed)
+        self.module: nn.Module = GaussNewtonFlow(
+            config.width, config.context, config.gauss_newton_steps
+        )
+        if config.init:
+            from napari_flowmag.checkpoint import read_checkpoint
+
+            self.module.load_state_dict(read_checkpoint(config.init).state)
+
+    def loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        assert isinstance(self.module, GaussNewtonFlow)
+        estimate = self.module.estimate(self.module.prepare(batch["first"]), batch["second"])
+        return flow_loss(estimate.flow, estimate.steps, batch["flow"], batch["occluded"])
+
+    def validate(self) -> dict[str, float]:
+        """Mean end-point error in px by the size of the pair's motion, on held-out textures."""
+        generator = torch.Generator().manual_seed(1)
+        out: dict[str, list[float]] = {}
+        for _ in range(12):
+            pairs = random_pairs(16, self.held_out, generator, self.settings)
+            for size, error in _errors(self.module, pairs):
+                out.setdefault(bin_name(size), []).append(error)
+        return {f"epe {name}": float(np.mean(v)) for name, v in sorted(out.items())}
+
+    def pictures(self) -> dict[str, np.ndarray]:
+        return {}
+
+    def checkpoint(self) -> dict[str, Any]:
+        facts = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(self.config).items()}
+        return {
+            "kind": "flow",
+            "architecture": "gauss_newton",
+            "config": self.module.config,
+            "training": facts,
+        }
+
+
+BINS = (0.1, 0.5, 2.0, 8.0)
+
+
+def bin_name(size: float) -> str:
+    """Name of the class of motion that a mean flow magnitude in px belongs to."""
+    edges = (0.0, *BINS, 99.0)
+    k = sum(size >= edge for edge in BINS)
+    return f"{edges[k]:g}-{edges[k + 1]:g} px"
+
+
+def _errors(flow: nn.Module, pairs: Pairs) -> list[tuple[float, float]]:
+    found = flow(pairs.first, pairs.second)
+    error = torch.hypot(*(found - pairs.flow).unbind(1)).mean((1, 2))
+    size = torch.hypot(*pairs.flow.unbind(1)).mean((1, 2))
+    return list(zip(size.tolist(), error.tolist(), strict=True))
+
+
+def flow_loss(
+    flow: Tensor, steps: list[Tensor], truth: Tensor, occluded: Tensor, floor: float = 0.15
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Error of all steps, later ones counting more, relative to the size of the motion.
+
+    Dividing by (mean |F| + `floor`) keeps large motions from drowning small ones; the floor
+    keeps pairs whose motion is lost in noise from asking for stillness everywhere.
+    """
+    size = torch.hypot(*truth.unbind(1)).mean((1, 2))
+    weight = (1 - 0.7 * occluded.float()) / (size + floor).view(-1, 1, 1, 1)
+    final = ((flow - truth).square().sum(1, keepdim=True) + 1e-8).sqrt()
+    total = (final * weight).mean()
+    for i, step in enumerate(steps):
+        stride = round(truth.shape[-1] / step.shape[-1])
+        target = F.avg_pool2d(truth, stride, ceil_mode=True, count_include_pad=False)
+        error = ((stride * step - target).square().sum(1, keepdim=True) + 1e-8).sqrt()
+        share = F.avg_pool2d(weight, stride, ceil_mode=True, count_include_pad=False)
+        total = total + 0.8 ** (len(steps) - i) * (error * share).mean()
+    return total, {"epe": final.mean(), "relative": (final * weight).mean()}
