@@ -1,10 +1,14 @@
-"""Which device computes."""
+"""Which device computes, how precisely, and what to do when its memory is full."""
 
 from __future__ import annotations
+
+import gc
 
 import torch
 
 from napari_flowmag.errors import FlowmagError
+
+_CPU_CACHE_BYTES = 2**30
 
 
 def resolve_device(device: str | torch.device = "auto") -> torch.device:
@@ -28,4 +32,36 @@ def resolve_device(device: str | torch.device = "auto") -> torch.device:
         raise FlowmagError(f"unknown device '{device}': give auto, cpu or cuda") from error
     if resolved.type == "cuda" and not torch.cuda.is_available():
         raise FlowmagError(f"device '{device}': no GPU that torch can use; choose cpu or auto")
+    if resolved.type == "cuda" and (resolved.index or 0) >= torch.cuda.device_count():
+        raise FlowmagError(f"device '{device}': there are {torch.cuda.device_count()} GPUs")
     return resolved
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """Context in which networks compute in ``float32``, ``bfloat16`` or ``float16``."""
+    return torch.autocast(device.type, getattr(torch, precision), enabled=precision != "float32")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory is full, on the GPU or on the CPU."""
+    if isinstance(error, torch.cuda.OutOfMemoryError | MemoryError):
+        return True
+    # The CPU allocator and cuDNN raise a plain RuntimeError.
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and any(
+        sign in text for sign in ("out of memory", "can't allocate memory", "not enough memory")
+    )
+
+
+def release_memory(device: torch.device) -> None:
+    """Give memory that nobody uses back to the device, for others to use."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
+def cache_budget(device: torch.device) -> int:
+    """Bytes that may be spent on keeping results instead of computing them again."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0]) // 4
+    return _CPU_CACHE_BYTES

@@ -1,0 +1,300 @@
+"""A magnifier at work on planes: passes, tiles, kept results, coping with full memory."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Hashable
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from napari_flowmag.device import autocast, cache_budget, is_out_of_memory, release_memory
+from napari_flowmag.errors import FlowmagError
+from napari_flowmag.models.base import Alpha, Magnifier, MaskedAlpha, crop_alpha
+from napari_flowmag.strength import Strength
+from napari_flowmag.tiles import MIN_TILE, Tile, tiles
+from napari_flowmag.values import View
+
+WHOLE_FRAME = 2**21
+"""Pixels up to which a frame is magnified whole unless a tile size is asked for (full HD)."""
+
+_AUTO_TILE = 1024
+_BATCH_PIXELS = 2**20  # on a GPU: frames are batched up to this
+_MIN_SIDE = 32  # networks halve a picture up to five times
+
+_logger = logging.getLogger(__name__)
+
+
+class Engine:
+    """Runs one magnifier on one device.
+
+    Parameters
+    ----------
+    magnifier : Magnifier
+        Moved to the device and put into evaluation mode.
+    device : torch.device
+        Where it computes.
+    precision : {"float32", "bfloat16", "float16"}
+        What its networks compute in.
+    size : (int, int)
+        Height and width of the planes.
+    tile : int or None
+        As in :class:`~napari_flowmag.settings.MagnifySettings`.
+    batch : int or None
+        Planes at once; likewise.
+    check : callable
+        Called before each tile; may raise to stop.
+    notify : callable, optional
+        Gets a line when memory is full and the work goes on in smaller pieces.
+
+    Attributes
+    ----------
+    batch : int
+        Planes that fit at once, as far as is known.
+    tile : int or None
+        Side of the tiles, None for whole frames, as far as is known.
+    """
+
+    def __init__(
+        self,
+        magnifier: Magnifier,
+        device: torch.device,
+        precision: str,
+        size: tuple[int, int],
+        tile: int | None = None,
+        batch: int | None = None,
+        check: Callable[[], None] = lambda: None,
+        notify: Callable[[str], None] | None = None,
+    ) -> None:
+        self.magnifier = magnifier.eval().to(device).to(memory_format=torch.channels_last)
+        self.device = device
+        self.precision = precision
+        self.batch = batch or _default_batch(device, size)
+        self.tile = _default_tile(size) if tile is None else (tile or None)
+        self._size = size
+        # Where pictures of the whole frame are kept; moved to the CPU if the GPU cannot hold them.
+        self._store = device
+        self._check = check
+        self._notify = notify or _logger.warning
+        self._kept = _Kept(cache_budget(device))
+
+    def passes(self, strength: Strength) -> int:
+        """Return how often the magnifier is applied, or raise :class:`FlowmagError` if it cannot.
+
+        See :meth:`~napari_flowmag.strength.Strength.passes`.
+        """
+        return strength.passes(self.magnifier.alpha_range)
+
+    def forget(self) -> None:
+        """Give up kept results and the memory they take."""
+        self._kept.clear()
+        release_memory(self.device)
+
+    def magnify(
+        self,
+        view: View,
+        reference: NDArray[Any],
+        frames: NDArray[Any],
+        strength: Strength,
+        key: Hashable = None,
+    ) -> NDArray[np.float64]:
+        """Magnify the motion of planes.
+
+        Parameters
+        ----------
+        view : View
+            Channels to repaint.
+        reference : ndarray
+            (1, Y, X, channels), or (B, Y, X, channels) if each frame has its own.
+        frames : ndarray
+            (B, Y, X, channels) of the clip.
+        strength : Strength
+            By how much.
+        key : hashable, optional
+            Names the reference: what is computed from it alone is kept for later calls.
+
+        Returns
+        -------
+        ndarray
+            (B, Y, X, view.channels), values of the clip, unrounded.
+
+        Raises
+        ------
+        FlowmagError
+            If memory does not even suffice for the smallest piece.
+        """
+        done: list[NDArray[np.float64]] = []
+        at = 0
+        while at < len(frames):
+            rows = slice(at, at + self.batch)
+            own = reference if len(reference) == 1 else reference[rows]
+            try:
+                done.append(self._batch(view, own, frames[rows], strength, key))
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+            else:
+                at += self.batch
+                continue
+            # Out of the except clause: the error holds on to the memory that is to be freed.
+            self._shrink()
+        return np.concatenate(done)
+
+    @torch.inference_mode()
+    def _batch(
+        self,
+        view: View,
+        reference: NDArray[Any],
+        frames: NDArray[Any],
+        strength: Strength,
+        key: Hashable,
+    ) -> NDArray[np.float64]:
+        size, count = self._size, len(frames)
+        still = _pad(view.picture(reference).to(self._store))
+        moving = _pad(view.picture(frames).to(self._store))
+        passes = self.passes(strength)
+        alpha = _pad_alpha(strength.tensor(count, passes, self._store))
+        kept = self._kept if key is not None else _Kept(self._kept.budget)
+        still_motion = view.motion_image(still)
+        still = still.expand(count, -1, -1, -1)
+        for _ in range(passes):
+            motion = view.motion_image(moving)
+            prediction = self._predict(kept, (key, view.channels), still_motion, motion, alpha)
+            moving = self.magnifier.render(prediction, still, moving, alpha)
+            if moving.shape[1] > len(view.channels):  # one channel that was shown several times
+                moving = moving.mean(1, keepdim=True)
+        return view.values(moving[..., : size[0], : size[1]])
+
+    def _predict(
+        self, kept: _Kept, key: Hashable, reference: Tensor, frame: Tensor, alpha: Alpha
+    ) -> Tensor:
+        pieces = tiles(frame.shape[-2], frame.shape[-1], self.tile, self.magnifier.context)
+        part = self._predict_tile(kept, (key, 0), pieces[0], reference, frame, alpha)
+        if len(pieces) == 1:
+            return part.to(self._store)
+        total = part.new_zeros(*part.shape[:2], *frame.shape[-2:], device=self._store)
+        for number, tile in enumerate(pieces):
+            if number > 0:
+                part = self._predict_tile(kept, (key, number), tile, reference, frame, alpha)
+            weight = torch.from_numpy(tile.weight).to(self._store)
+            total[..., tile.rows.slice, tile.columns.slice] += part.to(self._store) * weight
+        return total
+
+    def _predict_tile(
+        self,
+        kept: _Kept,
+        key: Hashable,
+        tile: Tile,
+        reference: Tensor,
+        frame: Tensor,
+        alpha: Alpha,
+    ) -> Tensor:
+        self._check()
+        rows, columns = tile.rows.slice, tile.columns.slice
+        alpha = _to(crop_alpha(alpha, rows, columns), self.device)
+        with autocast(self.device, self.precision):
+            prepared = kept.get(
+                key, lambda: self.magnifier.prepare(self._cut(reference, rows, columns))
+            )
+            prepared = _expand(prepared, len(frame))
+            cut = self._cut(frame, rows, columns)
+            prediction: Tensor = self.magnifier.predict(prepared, cut, alpha)
+        return prediction.float()
+
+    def _cut(self, picture: Tensor, rows: slice, columns: slice) -> Tensor:
+        # Contiguous, because convolutions of sliced batches have corrupted memory on the CPU;
+        # channels last, because convolutions are fastest so.
+        cut = picture[..., rows, columns].to(self.device)
+        return cut.contiguous(memory_format=torch.channels_last)
+
+    def _shrink(self) -> None:
+        """Choose smaller pieces after memory was full."""
+        self._kept.budget //= 2
+        self.forget()
+        side = max(self._size)
+        if self.batch > 1:
+            self.batch //= 2
+            self._notify(f"memory is full: going on with {self.batch} frames at once")
+        elif min(self.tile or side, side) > MIN_TILE:
+            self.tile = max(min(self.tile or side, side) // 2, MIN_TILE)
+            self._notify(f"memory is full: going on with tiles of {self.tile} px")
+        elif self._store.type != "cpu":
+            self._store = torch.device("cpu")
+            self._notify("memory is full: going on with whole frames kept off the GPU")
+        else:
+            raise FlowmagError(
+                f"memory of {self.device} is full even with tiles of {MIN_TILE} px: "
+                "close other programs or take a smaller model"
+            )
+
+
+class _Kept:
+    """Results that are computed once, as many as a budget of bytes holds; at least one."""
+
+    def __init__(self, budget: int) -> None:
+        self.budget = budget
+        self._results: dict[Hashable, Any] = {}
+        self._bytes = 0
+
+    def get(self, key: Hashable, make: Callable[[], Any]) -> Any:
+        if key in self._results:
+            return self._results[key]
+        result = make()
+        size = _bytes(result)
+        if not self._results or self._bytes + size <= self.budget:
+            self._results[key] = result
+            self._bytes += size
+        return result
+
+    def clear(self) -> None:
+        self._results.clear()
+        self._bytes = 0
+
+
+def _default_tile(size: tuple[int, int]) -> int | None:
+    return None if size[0] * size[1] <= WHOLE_FRAME else _AUTO_TILE
+
+
+def _default_batch(device: torch.device, size: tuple[int, int]) -> int:
+    # One by one on the CPU: nothing is gained there, and results do not depend on the batch.
+    return 1 if device.type == "cpu" else max(_BATCH_PIXELS // (size[0] * size[1]), 1)
+
+
+def _pad(picture: Tensor) -> Tensor:
+    """Repeat the last row and column of a picture that is too small for a network."""
+    height, width = picture.shape[-2:]
+    padding = (0, max(_MIN_SIDE - width, 0), 0, max(_MIN_SIDE - height, 0))
+    return F.pad(picture, padding, mode="replicate") if any(padding) else picture
+
+
+def _pad_alpha(alpha: Alpha) -> Alpha:
+    if isinstance(alpha, MaskedAlpha):
+        inside = _pad(alpha.alpha) if alpha.alpha.ndim == 4 else alpha.alpha
+        return MaskedAlpha(inside, _pad(alpha.mask), alpha.outside)
+    return _pad(alpha) if alpha.ndim == 4 else alpha
+
+
+def _to(alpha: Alpha, device: torch.device) -> Alpha:
+    if isinstance(alpha, MaskedAlpha):
+        return MaskedAlpha(alpha.alpha.to(device), alpha.mask.to(device), alpha.outside)
+    return alpha.to(device)
+
+
+def _expand(prepared: Any, batch: int) -> Any:
+    """Repeat what was prepared from one reference for each frame of a batch, without a copy."""
+    if isinstance(prepared, Tensor):
+        return prepared.expand(batch, *prepared.shape[1:])
+    if isinstance(prepared, dict):
+        return {name: _expand(value, batch) for name, value in prepared.items()}
+    return type(prepared)(_expand(value, batch) for value in prepared)
+
+
+def _bytes(prepared: Any) -> int:
+    if isinstance(prepared, Tensor):
+        return prepared.numel() * prepared.element_size()
+    values = prepared.values() if isinstance(prepared, dict) else prepared
+    return sum(_bytes(value) for value in values)

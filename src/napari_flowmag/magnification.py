@@ -1,0 +1,309 @@
+"""The magnification of one clip: what all faces start, preview, stop and write down."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from napari_flowmag.errors import Cancelled, FlowmagError
+from napari_flowmag.frames import as_frames
+from napari_flowmag.references import fixed_reference
+from napari_flowmag.settings import MagnifySettings
+from napari_flowmag.strength import read_mask, strength
+
+if TYPE_CHECKING:
+    import torch
+
+    from napari_flowmag.engine import Engine
+    from napari_flowmag.models.base import Magnifier
+    from napari_flowmag.values import ValueRange, View
+
+Progress = Callable[[int, int], None]
+"""Called with the number of frames done and the number of all frames."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Work:
+    """What is loaded and computed once, with the first frame."""
+
+    engine: Engine
+    model_sha256: str
+    limits: ValueRange
+    views: list[View]
+    reference: NDArray[Any] | None
+
+
+class Magnification:
+    """A clip with the settings of its magnification.
+
+    Making one checks the settings and reads no pixel. The model is loaded, and the range of
+    values and the reference are computed, with the first frame that is asked for; they are kept
+    until :meth:`close`. Not to be used from two threads at once.
+
+    Parameters
+    ----------
+    frames : array-like
+        See :func:`~napari_flowmag.frames.as_frames`.
+    settings : MagnifySettings
+        What was chosen.
+    axes : str, optional
+        Of the frames, letters of ``TZCYXS``.
+    mask : array-like, optional
+        (H, W), in place of the file that the settings name.
+    alpha_map : array-like, optional
+        (H, W), in place of the settings' number.
+    magnifier : Magnifier, optional
+        A loaded model, in place of the one that the settings name.
+    notify : callable, optional
+        Gets a line when memory is full and the work goes on in smaller pieces; without it the
+        line is logged.
+
+    Attributes
+    ----------
+    strength : Strength
+        Magnification of every pixel. May be replaced between frames: nothing else is computed
+        again, so that a preview follows a slider.
+    selected : range
+        The frames of the clip that are magnified.
+
+    Raises
+    ------
+    FlowmagError
+        If the settings do not fit the clip.
+    """
+
+    def __init__(
+        self,
+        frames: Any,
+        settings: MagnifySettings,
+        *,
+        axes: str | None = None,
+        mask: ArrayLike | None = None,
+        alpha_map: ArrayLike | None = None,
+        magnifier: Magnifier | None = None,
+        notify: Callable[[str], None] | None = None,
+    ) -> None:
+        self.settings = settings
+        self._frames = as_frames(frames, axes)
+        self._magnifier = magnifier
+        self._notify = notify
+        self._cancel: threading.Event | None = None
+        self._latest: tuple[int, NDArray[Any]] | None = None
+        self.selected = self._select()
+        if mask is None and settings.mask is not None:
+            mask = read_mask(settings.mask)
+        self.strength = strength(
+            settings.alpha if alpha_map is None else alpha_map,
+            self._frames.size,
+            mask,
+            settings.soft,
+            settings.feather,
+        )
+
+    def __len__(self) -> int:
+        return len(self.selected)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of all magnified frames together."""
+        return (len(self), *self._frames.shape[1:])
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the values, the clip's own."""
+        return self._frames.dtype
+
+    def frames(
+        self, progress: Progress | None = None, cancel: threading.Event | None = None
+    ) -> Iterator[NDArray[Any]]:
+        """Yield the magnified frames in order.
+
+        Parameters
+        ----------
+        progress : callable, optional
+            Called with (frames done, frames in all) after each frame.
+        cancel : threading.Event, optional
+            Once set, the work ends within a tile.
+
+        Raises
+        ------
+        FlowmagError
+            If the model cannot be loaded or cannot do what was asked, or a pixel is not finite.
+        Cancelled
+            If `cancel` was set.
+        """
+        done = 0
+        while done < len(self):
+            self._cancel = cancel
+            batch = self._work.engine.batch
+            for frame in self._magnified(self.selected[done : done + batch]):
+                done += 1
+                if progress is not None:
+                    progress(done, len(self))
+                yield frame
+
+    def frame(self, index: int, cancel: threading.Event | None = None) -> NDArray[Any]:
+        """Magnify one frame of the clip: on the CPU, to the bit what :meth:`frames` gives for it.
+
+        Parameters
+        ----------
+        index : int
+            One of :attr:`selected`.
+        cancel : threading.Event, optional
+            Once set, the work ends within a tile.
+
+        Raises
+        ------
+        FlowmagError, Cancelled
+            As :meth:`frames`; also if the frame is not among those selected.
+        """
+        if index not in self.selected:
+            raise FlowmagError(
+                f"frame {index} is not magnified: "
+                f"frames {self.selected.start} to {self.selected.stop - 1} are"
+            )
+        self._cancel = cancel
+        return self._magnified([index])[0]
+
+    def provenance(self) -> dict[str, Any]:
+        """Return a record, fit for JSON, of everything that decides what the output looks like."""
+        from napari_flowmag.provenance import provenance
+
+        work = self._work
+        return provenance(self.settings, work.engine, work.model_sha256, self.strength, work.limits)
+
+    def close(self) -> None:
+        """Let go of the model and of everything computed, on the GPU too."""
+        work = self.__dict__.pop("_work", None)
+        self._latest = None
+        if work is not None:
+            work.engine.forget()
+
+    def _select(self) -> range:
+        count, start = len(self._frames), self.settings.start or 0
+        stop = count if self.settings.stop is None else self.settings.stop
+        if start >= count or stop > count:
+            raise FlowmagError(f"frames {start} to {stop}: the clip has {count}, counted from 0")
+        return range(start, stop)
+
+    def _check(self) -> None:
+        if self._cancel is not None and self._cancel.is_set():
+            raise Cancelled
+
+    @cached_property
+    def _work(self) -> _Work:
+        from napari_flowmag.engine import Engine
+        from napari_flowmag.values import check_motion_channels, value_range, views
+
+        settings, frames = self.settings, self._frames
+        magnifier, device, sha256 = self._load()
+        # Before minutes are spent on reading:
+        self.strength.passes(magnifier.alpha_range)
+        check_motion_channels(magnifier.channels, frames, settings.motion_channels)
+        limits = value_range(frames, settings.value_range, self._check)
+        engine = Engine(
+            magnifier,
+            device,
+            "float32" if settings.precision == "auto" else settings.precision,
+            frames.size,
+            settings.tile,
+            settings.batch,
+            self._check,
+            self._notify,
+        )
+        return _Work(
+            engine=engine,
+            model_sha256=sha256,
+            limits=limits,
+            views=views(magnifier.channels, frames, limits, settings.motion_channels),
+            reference=fixed_reference(frames, settings.reference, self.selected, self._check),
+        )
+
+    def _load(self) -> tuple[Magnifier, torch.device, str]:
+        from napari_flowmag.device import resolve_device
+        from napari_flowmag.models import find_model, load_magnifier
+        from napari_flowmag.provenance import file_sha256, state_sha256
+
+        magnifier, device = self._magnifier, resolve_device(self.settings.device)
+        if magnifier is None:
+            path = find_model(self.settings.model)
+            return load_magnifier(path, device), device, file_sha256(path)
+        parameter = next(magnifier.parameters(), None)
+        if self.settings.device == "auto" and parameter is not None:
+            device = parameter.device
+        return magnifier, device, state_sha256(magnifier)
+
+    def _magnified(self, indices: Sequence[int]) -> list[NDArray[Any]]:
+        """Magnify a batch of frames, given by their places in the clip."""
+        self._check()
+        from napari_flowmag.values import as_type
+
+        work = self._work
+        planes = np.stack([self._frames.planes(index) for index in indices])
+        references = self._references(indices, planes)
+        channels = list(self._frames.channels)
+        work.engine.passes(self.strength)  # refuses what the model cannot do
+        magnified = planes.copy()
+        constant = self.strength.constant()
+        if constant == 0:
+            still = np.broadcast_to(references, planes.shape)[..., channels]
+            magnified[..., channels] = as_type(still, planes.dtype)
+        elif constant != 1:
+            for z in range(planes.shape[1]):
+                for view in work.views:
+                    self._repaint(magnified[:, z], planes[:, z], references[:, z], view, z)
+        return [self._frames.frame(m) for m in magnified]
+
+    def _repaint(
+        self,
+        magnified: NDArray[Any],
+        planes: NDArray[Any],
+        references: NDArray[Any],
+        view: View,
+        z: int,
+    ) -> None:
+        """Magnify some channels of the planes at depth ``z``, into ``magnified``."""
+        from napari_flowmag.values import restore
+
+        seen = list(view.motion_channels)
+        own = np.broadcast_to(references, planes.shape)
+        # What does not differ from its reference has no motion: it stays as it is, to the bit.
+        moving = [
+            row
+            for row, plane in enumerate(planes)
+            if not np.array_equal(plane[..., seen], own[row][..., seen])
+        ]
+        if not moving:
+            return
+        work = self._work
+        shared = work.reference is not None
+        values = work.engine.magnify(
+            view,
+            references if shared else references[moving],
+            planes[moving],
+            self.strength,
+            key=z if shared else None,
+        )
+        for row, value in zip(moving, values, strict=True):
+            magnified[row][..., list(view.channels)] = restore(
+                value, planes[row], work.limits, view.channels
+            )
+
+    def _references(self, indices: Sequence[int], planes: NDArray[Any]) -> NDArray[Any]:
+        """Return the reference that all frames share, (1, Z, Y, X, channels), or each its own."""
+        shared = self._work.reference
+        if shared is not None:
+            return shared[None]
+        before = max(indices[0] - 1, self.selected.start)
+        if self._latest is not None and self._latest[0] == before:
+            first = self._latest[1]
+        else:
+            first = self._frames.planes(before)
+        self._latest = (indices[-1], planes[-1])
+        return np.concatenate([first[None], planes[:-1]])

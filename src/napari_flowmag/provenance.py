@@ -1,0 +1,90 @@
+"""What an output was made by and with, kept in its metadata."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_flowmag import __version__
+from napari_flowmag.settings import MagnifySettings
+
+if TYPE_CHECKING:
+    from napari_flowmag.engine import Engine
+    from napari_flowmag.models.base import Magnifier
+    from napari_flowmag.strength import Strength
+    from napari_flowmag.values import ValueRange
+
+
+def file_sha256(path: Path) -> str:
+    """Hash of a file's content, as hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def state_sha256(magnifier: Magnifier) -> str:
+    """Hash of the weights of a magnifier that is in memory, whatever file they came from."""
+    digest = hashlib.sha256()
+    for name, value in magnifier.state_dict().items():
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def provenance(
+    settings: MagnifySettings,
+    engine: Engine,
+    model_sha256: str,
+    strength: Strength,
+    limits: ValueRange,
+) -> dict[str, Any]:
+    """Return a record, fit for JSON, of everything that decides what an output looks like.
+
+    Parameters
+    ----------
+    settings : MagnifySettings
+        What was asked for.
+    engine : Engine
+        The model, and how it computes.
+    model_sha256 : str
+        The model's hash.
+    strength : Strength
+        Magnification and mask as used.
+    limits : ValueRange
+        Values that the model sees as 0 and 1.
+    """
+    return {
+        "software": "flowmag",
+        "version": __version__,
+        "settings": settings.to_dict(),
+        "model": {
+            "name": settings.model,
+            "architecture": engine.magnifier.architecture,
+            "sha256": model_sha256,
+        },
+        "alpha": _summary(strength.alpha),
+        "mask": None if strength.mask is None else _summary(strength.mask),
+        "passes": engine.passes(strength),
+        "value_range": [limits.low.tolist(), limits.high.tolist()],
+        "device": str(engine.device),
+        "precision": engine.precision,
+        "tile": engine.tile,
+        "batch": engine.batch,
+        "versions": {
+            "python": platform.python_version(),
+            "torch": version("torch"),
+            "numpy": version("numpy"),
+        },
+    }
+
+
+def _summary(values: Any) -> Any:
+    """Return a number as it is, a map as its hash."""
+    array = np.asarray(values)
+    if array.ndim == 0:
+        return float(array)
+    return {"shape": list(array.shape), "sha256": hashlib.sha256(array.tobytes()).hexdigest()}

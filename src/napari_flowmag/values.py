@@ -1,0 +1,252 @@
+"""Pixel values: what range they have, how a magnifier sees them, and the way back.
+
+A magnifier sees a clip through a :class:`View`. One that repaints pictures sees values scaled
+to [0, 1]. One that samples them anywhere sees the values themselves, so that nothing is lost,
+and beside them a *motion image* in [0, 1] from which it estimates motion.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from napari_flowmag.errors import FlowmagError
+from napari_flowmag.frames import Frames
+
+
+@dataclass(frozen=True, eq=False)
+class ValueRange:
+    """Smallest and largest value of each channel, (channels,) float64."""
+
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+
+
+def value_range(
+    frames: Frames,
+    declared: tuple[float, float] | None = None,
+    check: Callable[[], None] = lambda: None,
+) -> ValueRange:
+    """Range of values of a clip's planes, channel by channel.
+
+    ``declared`` if given; 0 and 255 for uint8; else what the whole clip holds, which is read
+    once for it. Samples of one colour picture share a range, so that colours stay as they are.
+
+    Parameters
+    ----------
+    frames : Frames
+        The clip.
+    declared : (float, float), optional
+        The range of all channels.
+    check : callable
+        Called before each frame; may raise to stop.
+
+    Raises
+    ------
+    FlowmagError
+        If a value is NaN or infinite, or the range is more than float32 can hold.
+    """
+    count = frames.sizes.get("C", 1) * frames.group
+    if declared is None and frames.dtype == np.uint8:
+        declared = (0.0, 255.0)
+    if declared is not None:
+        low, high = np.full(count, declared[0]), np.full(count, declared[1])
+    else:
+        low, high = np.full(count, np.inf), np.full(count, -np.inf)
+        for index in range(len(frames)):
+            check()
+            planes = frames.planes(index)
+            low = np.minimum(low, planes.min(axis=(0, 1, 2)))
+            high = np.maximum(high, planes.max(axis=(0, 1, 2)))
+        low = low.reshape(-1, frames.group).min(axis=1).repeat(frames.group)
+        high = high.reshape(-1, frames.group).max(axis=1).repeat(frames.group)
+    if not float(np.max(high - low)) < float(np.finfo(np.float32).max) / 4:
+        raise FlowmagError(
+            f"values from {low.min():g} to {high.max():g} are too far apart: rescale the clip"
+        )
+    return ValueRange(low.astype(np.float64), high.astype(np.float64))
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """How a magnifier sees some channels of a clip.
+
+    Attributes
+    ----------
+    channels : tuple of int
+        Channels of a plane that it repaints.
+    motion : tuple of int
+        Channels of its picture, a repeated one allowed, that make the motion image.
+    zero, scale : ndarray
+        (channels,) float64; its picture is ``(value - zero) / scale``.
+    black, white : ndarray
+        (motion,) float32; picture values that are 0 and 1 in the motion image.
+    """
+
+    channels: tuple[int, ...]
+    motion: tuple[int, ...]
+    zero: NDArray[np.float64]
+    scale: NDArray[np.float64]
+    black: NDArray[np.float32]
+    white: NDArray[np.float32]
+
+    @property
+    def motion_channels(self) -> tuple[int, ...]:
+        """Channels of a plane in which motion is seen."""
+        return tuple(self.channels[m] for m in self.motion)
+
+    def picture(self, planes: NDArray[Any]) -> Tensor:
+        """Turn planes (B, Y, X, channels) of a clip's type into pictures (B, C, Y, X) float32."""
+        values = planes[..., self.channels]
+        # Small types fit float32 exactly; the others are shifted in float64 before they go there.
+        values = values.astype(np.result_type(values.dtype, np.float32))
+        if self.zero.any():
+            values -= self.zero.astype(values.dtype)
+        if (self.scale != 1).any():
+            values /= self.scale.astype(values.dtype)
+        return torch.from_numpy(np.ascontiguousarray(np.moveaxis(values, -1, 1), dtype=np.float32))
+
+    def motion_image(self, picture: Tensor) -> Tensor:
+        """Turn pictures (B, C, Y, X) into motion images (B, c, Y, X) in [0, 1]."""
+        shape = (1, -1, 1, 1)
+        black = torch.from_numpy(self.black).to(picture).reshape(shape)
+        white = torch.from_numpy(self.white).to(picture).reshape(shape)
+        return ((picture[:, list(self.motion)] - black) / (white - black)).clamp(0, 1)
+
+    def values(self, picture: Tensor) -> NDArray[np.float64]:
+        """Turn pictures (B, C, Y, X) into planes (B, Y, X, C) of the clip's values, unrounded."""
+        values = picture.movedim(1, -1).cpu().numpy().astype(np.float64)
+        return values * self.scale + self.zero
+
+
+def views(
+    model_channels: int | None,
+    frames: Frames,
+    limits: ValueRange,
+    motion_channels: Sequence[int] | None = None,
+) -> list[View]:
+    """Decide how a magnifier sees a clip; each view is magnified by itself.
+
+    One that takes any number of channels gets all of them. One that takes exactly ``n`` gets
+    clips of ``n`` channels as they are; of others it gets each channel, repeated ``n`` times.
+
+    Parameters
+    ----------
+    model_channels : int or None
+        :attr:`~napari_flowmag.models.base.Magnifier.channels`.
+    frames : Frames
+        The clip.
+    limits : ValueRange
+        Values that are seen as 0 and 1.
+    motion_channels : sequence of int, optional
+        Channels in which motion is seen, an index into those of the clip that are magnified;
+        see :func:`check_motion_channels`.
+    """
+    channels = frames.channels
+    if model_channels is None:
+        wanted = range(len(channels)) if motion_channels is None else motion_channels
+        return [_sampling_view(channels, tuple(wanted), limits, frames.dtype)]
+    if len(channels) == model_channels:
+        return [_painting_view(channels, tuple(range(model_channels)), limits)]
+    return [_painting_view((c,), (0,) * model_channels, limits) for c in channels]
+
+
+def check_motion_channels(
+    model_channels: int | None, frames: Frames, motion_channels: Sequence[int] | None
+) -> None:
+    """Refuse channels that a clip does not have, or a model cannot choose.
+
+    Raises
+    ------
+    FlowmagError
+        Saying which; parameters are those of :func:`views`.
+    """
+    count = len(frames.channels)
+    if motion_channels is None:
+        return
+    if not all(0 <= m < count for m in motion_channels):
+        raise FlowmagError(
+            f"motion channels {', '.join(map(str, motion_channels))}: "
+            f"the clip has {count}, counted from 0"
+        )
+    if model_channels is not None:
+        raise FlowmagError(
+            "motion channels cannot be chosen with this model: it repaints each picture from itself"
+        )
+
+
+def _sampling_view(
+    channels: tuple[int, ...], motion: tuple[int, ...], limits: ValueRange, dtype: np.dtype[Any]
+) -> View:
+    low, width = _low_and_width(channels, limits)
+    exact = np.can_cast(dtype, np.float32)
+    zero = np.zeros_like(low) if exact else low
+    black = (low - zero)[list(motion)]
+    white = black + width[list(motion)]
+    return View(
+        channels,
+        motion,
+        zero,
+        np.ones_like(low),
+        black.astype(np.float32),
+        white.astype(np.float32),
+    )
+
+
+def _painting_view(channels: tuple[int, ...], motion: tuple[int, ...], limits: ValueRange) -> View:
+    low, width = _low_and_width(channels, limits)
+    size = len(motion)
+    return View(channels, motion, low, width, np.zeros(size, np.float32), np.ones(size, np.float32))
+
+
+def _low_and_width(
+    channels: tuple[int, ...], limits: ValueRange
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    low = limits.low[list(channels)]
+    width = limits.high[list(channels)] - low
+    # A constant channel is black: there is no contrast to stretch.
+    return low, np.where(width > 0, width, 1)
+
+
+def restore(
+    values: NDArray[np.float64], like: NDArray[Any], limits: ValueRange, channels: Sequence[int]
+) -> NDArray[Any]:
+    """Round and clip values into the type and the range of a clip.
+
+    Parameters
+    ----------
+    values : ndarray
+        (…, C).
+    like : ndarray
+        (…, channels): the plane of the clip at that time; its values are allowed, even where
+        they are outside of a range that was declared too narrow.
+    limits : ValueRange
+        Range of each channel of the clip.
+    channels : sequence of int
+        Which channels of the clip ``values`` holds.
+    """
+    index = list(channels)
+    axes = tuple(range(like.ndim - 1))
+    low = np.minimum(limits.low[index], like.min(axis=axes)[index])
+    high = np.maximum(limits.high[index], like.max(axis=axes)[index])
+    return as_type(np.clip(values, low, high), like.dtype)
+
+
+def as_type(values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Convert values into a type: rounded and clipped for whole numbers, halved for booleans."""
+    if dtype.kind == "f":
+        return values.astype(dtype)
+    if dtype.kind == "b":
+        return values >= 0.5
+    limits = np.iinfo(dtype)
+    # The largest 64-bit numbers have no float64 of their own; the next one up would overflow.
+    top = float(limits.max)
+    top = top if int(top) <= limits.max else np.nextafter(top, 0)
+    rounded: NDArray[Any] = np.clip(np.rint(values), float(limits.min), top).astype(dtype)
+    return rounded
