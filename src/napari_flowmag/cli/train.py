@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import fields
@@ -68,12 +69,13 @@ def _train_magnifier(arguments: list[str]) -> None:
     parser.add_argument(
         "data",
         nargs="?",
+        default=argparse.SUPPRESS,
         type=Path,
         help="folder of frame pairs (train/frameA, train/frameB, train_fn.json), folder of clips, "
         "or a clip",
     )
     values = _parse(parser, arguments)
-    if values.data is None:
+    if "data" not in values:
         raise FlowmagError("name the folder of frame pairs or clips to train on")
     loop, selection = _config(LoopConfig, values), _config(SelectionConfig, values)
     augment, config = _config(AugmentConfig, values), _config(MagnifierConfig, values)
@@ -134,7 +136,7 @@ def _fit(task: Task, loop: LoopConfig, settings: dict[str, Any], resume: bool) -
 
 
 def _parser(name: str, description: str, *configs: type) -> ArgumentParser:
-    from jsonargparse import ActionConfigFile, ArgumentParser
+    from jsonargparse import ActionConfigFile, ArgumentParser  # type: ignore[attr-defined]
 
     parser = ArgumentParser(prog=name, description=description, exit_on_error=False)
     parser.add_argument(

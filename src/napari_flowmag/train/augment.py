@@ -22,7 +22,7 @@ def augment(pair: Tensor, config: AugmentConfig, rng: np.random.Generator) -> Te
     Parameters
     ----------
     pair
-        Both frames, (2, 3, H, W) in [0, 1], sides of at least `config.crop`.
+        Both frames, (2, 3, H, W), uint8 or floats in [0, 1], sides of at least `config.crop`.
     config
         What may vary, and by how much.
     rng
@@ -91,17 +91,16 @@ def window_size(
 
 
 def _take(pair: Tensor, height: int, width: int, rng: np.random.Generator) -> Tensor:
-    """Take a random box out of the pair, mirrored where it reaches past the edge."""
+    """Take a random box out of the pair as floats, mirrored where it reaches past the edge."""
     top, left = (
         int(rng.integers(min(0, size - box), max(0, size - box) + 1))
         for size, box in zip(pair.shape[-2:], (height, width), strict=True)
     )
     below, right = top + height - pair.shape[-2], left + width - pair.shape[-1]
+    patch = pair[..., max(0, top) : top + height, max(0, left) : left + width]
+    patch = patch.float() / 255 if patch.dtype == torch.uint8 else patch
     padding = [max(0, side) for side in (-left, -top, right, below)]
-    if any(padding):
-        pair = TF.pad(pair, padding, padding_mode="reflect")
-    top, left = max(0, top), max(0, left)
-    return pair[..., top : top + height, left : left + width]
+    return TF.pad(patch, padding, padding_mode="reflect") if any(padding) else patch
 
 
 def colour(pair: Tensor, config: AugmentConfig, rng: np.random.Generator) -> Tensor:

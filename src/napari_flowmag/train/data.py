@@ -50,9 +50,9 @@ class PairFolder:
         return PairFolder(self.root, tuple(self.names[i] for i in indices))
 
     def read(self, index: int) -> Tensor:
-        """Read a pair as (2, 3, H, W) in [0, 1].
+        """Read a pair as (2, 3, H, W): uint8, or from other types floats in [0, 1].
 
-        8-bit pictures span 0 … 255; others the values that the two pictures hold.
+        There, 0 and 1 are the smallest and the largest value in the two pictures.
 
         Raises
         ------
@@ -66,13 +66,12 @@ class PairFolder:
                 f"{paths[1]}: {_describe(second)}, but its frameA is {_describe(first)}"
             )
         pair = np.stack([first, second])
-        low, high = (0, 255) if pair.dtype == np.uint8 else (pair.min(), pair.max())
-        if not (np.isfinite(low) and np.isfinite(high)):
-            raise FlowmagError(f"{paths[0]}: holds values that are not finite, here or in frameB")
-        scale = np.float32(1 / max(float(high) - float(low), 1e-12))
-        scaled = (pair.astype(np.float32) - np.float32(low)) * scale
-        tensor = torch.from_numpy(np.ascontiguousarray(np.moveaxis(scaled, -1, 1)))
-        return tensor.expand(-1, 3, -1, -1)
+        if pair.dtype != np.uint8:
+            low, high = float(pair.min()), float(pair.max())
+            if not np.isfinite(high - low):
+                raise FlowmagError(f"{paths[0]}: values that are not finite, here or in frameB")
+            pair = ((pair - low) / max(high - low, 1e-12)).astype(np.float32)
+        return torch.from_numpy(pair).movedim(-1, 1).expand(-1, 3, -1, -1)
 
 
 def _describe(picture: NDArray[Any]) -> str:
