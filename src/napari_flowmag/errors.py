@@ -6,8 +6,8 @@ from __future__ import annotations
 class FlowmagError(Exception):
     """Something the user can put right.
 
-    The message is one line that says what is wrong, where, and what to do about it. Faces show it as
-    it is: the command line without a traceback, napari as a notification.
+    The message is one line that says what is wrong, where, and what to do about it. Faces show it
+    as it is: the command line without a traceback, napari as a notification.
     """
 
 

@@ -1,0 +1,44 @@
+"""Files that come into being whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary name beside `path`; what lies there is renamed to `path` at the end.
+
+    On an error, an interrupt included, what was written is removed and `path` is as it was. Both a
+    file and a folder can be written.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    _remove(temporary)
+    try:
+        yield temporary
+        if path.is_dir():
+            # No folder is replaced in one step: set the old one aside until the new one is in.
+            old = path.with_name(f".{path.name}.{os.getpid()}.old")
+            path.rename(old)
+            try:
+                temporary.rename(path)
+            except BaseException:
+                old.rename(path)
+                raise
+            _remove(old)
+        else:
+            temporary.replace(path)
+    except BaseException:
+        _remove(temporary)
+        raise
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,120 @@
+"""Find every frame of a video without decoding the whole of it where that can be avoided."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from napari_flowmag.errors import FlowmagError
+
+if TYPE_CHECKING:
+    import av
+
+_HIDDEN_FRAMES = ("vp8",)  # codecs with packets that show nothing: counting packets would not do
+_RATE_TOLERANCE = 1e-3  # time stamps in milliseconds give 29.97003, the header says 30000/1001
+
+
+@dataclass(frozen=True)
+class VideoIndex:
+    """Where the frames of a video are.
+
+    `times` are their time stamps in order; None if the file has none that can be relied on, so that
+    frames are found by counting. `keys` are the time stamps at which decoding can begin.
+    """
+
+    count: int
+    times: tuple[int, ...] | None
+    keys: tuple[int, ...]
+    fps: float | None
+    comment: str | None
+
+
+def open_video(path: Path) -> tuple[av.container.InputContainer, av.VideoStream]:
+    """Open a file and its main video stream."""
+    import av
+
+    container = av.open(str(path), metadata_errors="replace")
+    stream = container.streams.best("video")
+    if not isinstance(stream, av.VideoStream):
+        container.close()
+        raise FlowmagError(f"{path} has no video in it")
+    stream.thread_type = "AUTO"
+    return container, stream
+
+
+def scan(path: Path) -> VideoIndex:
+    """Find the frames: by their packets if these can be relied on, else by decoding them all."""
+    container, stream = open_video(path)
+    with container:
+        packets = [packet for packet in container.demux(stream) if packet.size]
+        # Only MP4 and MOV tell exactly; AVI headers are often wrong, and others tell nothing.
+        announced = stream.frames if "mp4" in container.format.name else 0
+        if len(packets) < announced:
+            raise FlowmagError(
+                f"{path} is cut off: it announces {announced} frames and holds {len(packets)}"
+            )
+        times = [packet.pts for packet in packets if not packet.is_discard]
+        keys = [packet.pts for packet in packets if packet.is_keyframe]
+        if not _relied_on(container, stream, times, keys):
+            times, keys = _decode_all(path)
+        if not times:
+            raise FlowmagError(f"{path} has no frame that can be decoded")
+        ordered = _ordered(times)
+        return VideoIndex(
+            count=len(times),
+            times=ordered,
+            keys=(_ordered(keys) or ()) if ordered else (),
+            fps=_mean_rate(ordered, stream),
+            comment=container.metadata.get("comment"),
+        )
+
+
+def _ordered(times: list[int | None]) -> tuple[int, ...] | None:
+    """Return time stamps in order, None if any is missing or there twice."""
+    known = sorted({time for time in times if time is not None})
+    return tuple(known) if len(known) == len(times) else None
+
+
+def _relied_on(
+    container: av.container.InputContainer,
+    stream: av.VideoStream,
+    times: list[int | None],
+    keys: list[int | None],
+) -> bool:
+    """Whether packets are frames one to one, tried on those after the last key frame."""
+    import av
+
+    ordered, ordered_keys = _ordered(times), _ordered(keys)
+    if not ordered or not ordered_keys or stream.codec_context.name in _HIDDEN_FRAMES:
+        return False
+    last = ordered_keys[-1]
+    try:
+        container.seek(last, stream=stream)
+        shown = [frame.pts for frame in container.decode(stream)]
+    except av.error.FFmpegError:
+        return False
+    return [t for t in shown if t is None or t >= last] == [t for t in ordered if t >= last]
+
+
+def _decode_all(path: Path) -> tuple[list[int | None], list[int | None]]:
+    """Return the time stamps of all frames, and those of key frames."""
+    times: list[int | None] = []
+    keys: list[int | None] = []
+    container, stream = open_video(path)
+    with container:
+        for frame in container.decode(stream):
+            times.append(frame.pts)
+            if frame.key_frame:
+                keys.append(frame.pts)
+    return times, keys
+
+
+def _mean_rate(times: tuple[int, ...] | None, stream: av.VideoStream) -> float | None:
+    nominal = float(stream.average_rate) if stream.average_rate else None
+    if not times or len(times) < 2 or not stream.time_base:
+        return nominal
+    mean = (len(times) - 1) / float((times[-1] - times[0]) * stream.time_base)
+    if nominal and abs(mean / nominal - 1) < _RATE_TOLERANCE:
+        return nominal
+    return mean

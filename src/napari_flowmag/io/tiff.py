@@ -1,0 +1,259 @@
+"""Read TIFF stacks: plain, ImageJ, OME-TIFF, compressed, tiled, BigTIFF, pyramids at full size."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree
+
+import numpy as np
+
+from napari_flowmag import units
+from napari_flowmag.clip import AXES, Clip
+from napari_flowmag.errors import FlowmagError
+from napari_flowmag.io._facts import clip_name, load_facts
+from napari_flowmag.io._lazy import PerProcess, lazy_frames
+
+if TYPE_CHECKING:
+    import tifffile
+    import zarr
+    from numpy.typing import NDArray
+
+_DROPPED = "-"  # an axis of the file that a clip does not have; its length is 1
+
+
+def read(path: Path) -> Clip:
+    """Read a TIFF file, or the set of OME-TIFF files that it belongs to, lazily.
+
+    Parameters
+    ----------
+    path
+        The file. An image pyramid gives its full resolution; a file of several images the first.
+
+    Raises
+    ------
+    FlowmagError
+        If it is no TIFF, is cut off or damaged, or holds something else than a clip.
+    """
+    with _opened(path) as tif:
+        series = tif.series[0]
+        _check_one_size(tif, series, path)
+        file_axes = _clip_axes(tif, series, path)
+        facts = _facts(tif, "ZYX" if "Z" in file_axes else "YX")
+        file_shape, dtype = series.shape, np.dtype(series.dtype)
+    planes = _Planes(PerProcess(partial(_open_array, path)), file_axes)
+    axes = "".join(a for a in AXES if a in file_axes or a == "T")
+    sizes = {"T": 1, **dict(zip(file_axes, file_shape, strict=True))}
+    names = facts.pop("channel_names", None)
+    return Clip(
+        lazy_frames(planes.read, axes, tuple(sizes[a] for a in axes), dtype, path.name),
+        axes,
+        name=clip_name(path),
+        channel_names=names if names and len(names) == sizes.get("C", 1) else None,
+        **facts,
+    )
+
+
+@dataclass(frozen=True)
+class _Planes:
+    """The planes of a TIFF series whose axes come in the file's own order."""
+
+    array: PerProcess[zarr.Array[Any]]
+    file_axes: str
+
+    def read(self, t: int, z: int) -> NDArray[Any]:
+        at = {"T": t, "Z": z, _DROPPED: 0}
+        plane = np.asarray(self.array.get()[tuple(at.get(a, slice(None)) for a in self.file_axes)])
+        left = [a for a in self.file_axes if a not in at]
+        return plane.transpose([left.index(a) for a in AXES if a in left])
+
+
+def _open_array(path: Path) -> zarr.Array[Any]:
+    import tifffile
+    import zarr
+
+    store = tifffile.TiffFile(path).series[0].aszarr(level=0, chunkmode="page")
+    array = zarr.open(store, mode="r")
+    if not isinstance(array, zarr.Array):
+        raise FlowmagError(f"{path.name} holds a group of images where flowmag expects one")
+    return array
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tifffile.TiffFile]:
+    """Open a TIFF file; what tifffile only logs about damaged pages becomes an error."""
+    import tifffile
+
+    complaints: list[str] = []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: complaints.append(record.getMessage())  # type: ignore[method-assign]
+    logger = logging.getLogger("tifffile")
+    propagate, logger.propagate = logger.propagate, False
+    logger.addHandler(handler)
+    try:
+        with tifffile.TiffFile(path) as tif:
+            whole = bool(tif.series) and _is_whole(tif)
+            if not whole or any("page offset" in c or "series" in c for c in complaints):
+                raise FlowmagError(
+                    f"{path} is cut off or damaged: some of its frames are not there; "
+                    f"copy or save it anew"
+                )
+            yield tif
+    except tifffile.TiffFileError as error:
+        raise FlowmagError(f"{path} is not a TIFF file, or damaged: {error}") from error
+    finally:
+        logger.removeHandler(handler)
+        logger.propagate = propagate
+
+
+def _is_whole(tif: tifffile.TiffFile) -> bool:
+    """Whether the data of the first series ends before the file does."""
+    series = tif.series[0]
+    if series.dataoffset is not None:
+        return bool(series.dataoffset + series.nbytes <= tif.filehandle.size)
+    if any(page is None for page in series.pages):
+        return False  # OME-XML speaks of planes that neither this file nor its neighbours hold
+    last = series.pages[-1]
+    if last is None or last.parent is not tif:
+        return True
+    ends = [o + n for o, n in zip(last.dataoffsets, last.databytecounts, strict=True)]
+    return max(ends, default=0) <= tif.filehandle.size
+
+
+def _check_one_size(tif: tifffile.TiffFile, series: Any, path: Path) -> None:
+    if series.kind != "generic":
+        return
+    shapes = {s.keyframe.shape for s in tif.series if not s.keyframe.is_reduced}
+    if len(shapes) > 1:
+        sizes = ", ".join("×".join(map(str, shape)) for shape in sorted(shapes))
+        raise FlowmagError(f"{path} has pages of different sizes ({sizes}): a clip needs one size")
+
+
+def _clip_axes(tif: tifffile.TiffFile, series: Any, path: Path) -> str:
+    """Return the clip's letter for each axis of the series.
+
+    An axis without a meaning (tifffile's Q and I) is time, a second one depth. ImageJ stacks made
+    of a movie call time "slices": without frames and without a slice spacing they are time too.
+    """
+    ij = tif.imagej_metadata or {}
+    sizes = dict(zip(series.axes, series.shape, strict=True))
+    letters: list[str] = []
+    for letter, size in zip(series.axes, series.shape, strict=True):
+        taken = {*letters, *series.axes}
+        new = letter
+        if letter in "QI":
+            new = next((a for a in "TZ" if a not in taken), letter)
+        elif letter == "S" and size not in (3, 4) and "C" not in taken:
+            new = "C"
+        elif letter == "Z" and "T" not in taken and tif.is_imagej and "spacing" not in ij:
+            new = "T"
+        letters.append(_DROPPED if size == 1 and new not in "TYX" else new)
+    unknown = [a for a in letters if a not in AXES + _DROPPED]
+    if (
+        unknown
+        or not {"Y", "X"} <= {*letters}
+        or len({*letters} - {_DROPPED}) < len([a for a in letters if a != _DROPPED])
+    ):
+        shape = ", ".join(f"{a}={n}" for a, n in sizes.items())
+        raise FlowmagError(
+            f"{path} has axes {series.axes} ({shape}): flowmag reads time, depth, channels, rows, "
+            f"columns and colour (TZCYXS)"
+        )
+    return "".join(letters)
+
+
+def _facts(tif: tifffile.TiffFile, spatial_axes: str) -> dict[str, Any]:
+    """Return scale, frame rate, channel names and provenance as the file's dialect tells them."""
+    if tif.is_ome and tif.ome_metadata:
+        return _ome_facts(tif.ome_metadata, spatial_axes)
+    if tif.imagej_metadata:
+        return _imagej_facts(tif, tif.imagej_metadata, spatial_axes)
+    ours = load_facts(tif.pages.first.description)
+    if ours:
+        keys = ("fps", "pixel_size", "unit", "channel_names")
+        return {key: ours.get(key) for key in keys} | _note(ours)
+    tag = tif.pages.first.tags.get("ResolutionUnit")
+    per_unit = {3: 1e4, 4: 1e3, 5: 1.0}.get(int(tag.value) if tag else 0)
+    # Inches are left out: 72 an inch is what photo editors write, not the size of anything.
+    size = _resolution(tif, 1.0) if per_unit and "Z" not in spatial_axes else None
+    if size is None or per_unit is None:
+        return {}
+    return {"pixel_size": tuple(per_unit * s for s in size), "unit": "µm"}
+
+
+def _note(ours: dict[str, Any]) -> dict[str, Any]:
+    provenance = ours.get("provenance")
+    return {"metadata": {"provenance": provenance}} if provenance else {}
+
+
+def _imagej_facts(tif: tifffile.TiffFile, ij: dict[str, Any], axes: str) -> dict[str, Any]:
+    unit = units.length(str(ij.get("unit", "")))
+    interval = float(ij.get("finterval", 0)) * (units.seconds(ij.get("tunit", "s")) or 0)
+    size = _resolution(tif, float(ij.get("spacing", 1.0))) if unit else None
+    names = list(ij.get("Labels") or [])
+    count = int(ij.get("channels", 1))
+    # ImageJ labels planes, not channels: only labels that come again in each frame name channels.
+    cyclic = len(names) > count and names == names[:count] * (len(names) // count)
+    return {
+        "fps": _rate(interval),
+        "pixel_size": size[-len(axes) :] if size else None,
+        "unit": unit.symbol if unit and size else None,
+        "channel_names": tuple(names[:count]) if cyclic and count > 1 else None,
+        **_note(load_facts(ij.get("Info"))),
+    }
+
+
+def _resolution(tif: tifffile.TiffFile, spacing: float) -> tuple[float, float, float] | None:
+    """Return (Z, Y, X) sizes from the resolution tags, None if they say nothing."""
+    tags = tif.pages.first.tags
+    sizes = [abs(spacing) or 1.0]
+    for name in ("YResolution", "XResolution"):
+        numerator, denominator = tags[name].value if name in tags else (0, 1)
+        if not numerator or not denominator:
+            return None
+        sizes.append(denominator / numerator)
+    return sizes[0], sizes[1], sizes[2]
+
+
+def _ome_facts(xml: str, axes: str) -> dict[str, Any]:
+    root = ElementTree.fromstring(xml)
+    pixels = root.find(".//{*}Pixels")
+    if pixels is None:
+        return {}
+    sizes = {a: float(pixels.get(f"PhysicalSize{a}", 0)) for a in "ZYX"}
+    unit = units.length(pixels.get("PhysicalSizeXUnit", "µm"))
+    known = unit is not None and sizes["Y"] > 0 and sizes["X"] > 0
+    second = units.seconds(pixels.get("TimeIncrementUnit", "s")) or 0
+    interval = float(pixels.get("TimeIncrement", 0)) * second or _mean_interval(pixels)
+    names = [c.get("Name") for c in pixels.iterfind("{*}Channel")]
+    return {
+        "fps": _rate(interval),
+        "pixel_size": tuple(sizes[a] or 1.0 for a in axes) if known else None,
+        "unit": unit.symbol if unit and known else None,
+        "channel_names": tuple(map(str, names)) if names and all(names) else None,
+        **_note(load_facts(root.findtext(".//{*}Image/{*}Description"))),
+    }
+
+
+def _mean_interval(pixels: ElementTree.Element) -> float:
+    """Return the mean time between frames by the times of their planes, 0 if there are none."""
+    times = {
+        int(plane.get("TheT", 0)): float(plane.get("DeltaT", "nan"))
+        * (units.seconds(plane.get("DeltaTUnit", "s")) or 0)
+        for plane in pixels.iterfind("{*}Plane")
+        if plane.get("TheZ", "0") == "0" and plane.get("TheC", "0") == "0"
+    }
+    if len(times) < 2:
+        return 0.0
+    first, last = min(times), max(times)
+    return (times[last] - times[first]) / (last - first)
+
+
+def _rate(interval: float) -> float | None:
+    # Twelve digits: 1 / (1 / 30) is to be 30 again.
+    return float(f"{1 / interval:.12g}") if interval > 0 else None
