@@ -290,7 +290,8 @@ def _expand(prepared: Any, batch: int) -> Any:
         return prepared.expand(batch, *prepared.shape[1:])
     if isinstance(prepared, dict):
         return {name: _expand(value, batch) for name, value in prepared.items()}
-    return type(prepared)(_expand(value, batch) for value in prepared)
+    make = getattr(prepared, "_make", type(prepared))  # named tuples have their own constructor
+    return make(_expand(value, batch) for value in prepared)
 
 
 def _bytes(prepared: Any) -> int:

@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import shlex
+
+import pytest
+
+from napari_flowmag.errors import FlowmagError
+from napari_flowmag.settings import MagnifySettings
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"alpha": -1},
+        {"alpha": float("nan")},
+        {"alpha": float("inf")},
+        {"soft": -1},
+        {"feather": float("nan")},
+        {"reference": "last"},
+        {"start": -1},
+        {"start": 5, "stop": 5},
+        {"stop": 0},
+        {"value_range": (1, 1)},
+        {"value_range": (0, float("inf"))},
+        {"precision": "float8"},
+        {"tile": 64},
+        {"tile": -1},
+        {"batch": 0},
+        {"motion_channels": ()},
+        {"motion_channels": (1, 1)},
+    ],
+)
+def test_senseless_values_are_refused_in_one_line(wrong):
+    with pytest.raises(FlowmagError) as error:
+        MagnifySettings(**{"alpha": 2, **wrong})
+    assert "\n" not in str(error.value)
+
+
+def test_command_names_only_what_was_changed():
+    settings = MagnifySettings(alpha=8, reference=-1, mask="my mask.png", value_range=(0.5, 2))
+    assert shlex.split(settings.to_command("in put.tif", "out.tif")) == [
+        *["flowmag", "magnify", "in put.tif", "-o", "out.tif", "--alpha", "8"],
+        *["--mask", "my mask.png", "--reference", "-1", "--value-range", "0.5,2"],
+    ]
+
+
+@pytest.mark.parametrize("alpha", [0.1, 1 / 3, 1e22, 12345.678901234567])
+def test_command_keeps_every_digit(alpha):
+    words = shlex.split(MagnifySettings(alpha=alpha).to_command("a", "b"))
+    assert float(words[words.index("--alpha") + 1]) == alpha

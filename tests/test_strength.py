@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from napari_flowmag.errors import FlowmagError
+from napari_flowmag.models.base import broadcast_alpha
+from napari_flowmag.strength import Strength, read_mask, strength
+
+SIZE = (20, 30)
+
+
+@given(st.floats(0, 1e9), st.floats(1.5, 100))
+def test_passes_reach_alpha_and_none_leaves_the_range(alpha, most):
+    passes = Strength(alpha).passes((0.0, most))
+    each = alpha ** (1 / passes)
+    assert each <= most * (1 + 1e-6)
+    assert each**passes == pytest.approx(alpha, rel=1e-6)
+    assert passes == 1 or alpha ** (1 / (passes - 1)) > most
+
+
+@pytest.mark.parametrize(
+    ("alpha", "passes"), [(16, 1), (16.01, 2), (256, 2), (257, 3), (1000, 3), (16.0**5, 5)]
+)
+def test_passes_of_the_paper_s_range(alpha, passes):
+    assert Strength(alpha).passes((1, 16)) == passes
+
+
+def test_below_the_range_is_refused():
+    with pytest.raises(FlowmagError, match=r"0\.5.*cannot go below 1"):
+        Strength(0.5).passes((1, 16))
+    with pytest.raises(FlowmagError, match="cannot go below"):
+        Strength(np.array([[2.0, 0.5]], np.float32)).passes((1, 16))
+
+
+def test_map_is_shared_out_pixel_by_pixel():
+    alpha = np.linspace(0, 100, 600).reshape(SIZE)
+    each = broadcast_alpha(strength(alpha, SIZE).tensor(3, 2, torch.device("cpu")))
+    assert each.shape == (3, 1, *SIZE)
+    np.testing.assert_allclose(each[1, 0] ** 2, alpha, rtol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [bool, np.uint8, np.int64])
+def test_mask_says_inside_where_not_zero(dtype):
+    mask = np.zeros(SIZE, dtype)
+    mask[5:8, 5:8] = 3
+    each = broadcast_alpha(strength(9, SIZE, mask).tensor(1, 2, torch.device("cpu")))[0, 0]
+    np.testing.assert_allclose(each, np.where(mask, 3, 1))
+
+
+def test_mask_grows_and_fades():
+    mask = np.zeros(SIZE, bool)
+    mask[10, 10] = True
+    grown = strength(2, SIZE, mask, soft=4).mask
+    assert grown[10, 13] == 1
+    assert grown[10, 14] == 0
+    faded = strength(2, SIZE, mask, soft=4, feather_px=4).mask
+    assert faded[10, 13] == 1
+    assert 1 > faded[10, 15] > faded[10, 16] > 0
+
+
+def test_float_mask_is_taken_as_weights():
+    weights = np.linspace(0, 1, 600, dtype=np.float32).reshape(SIZE)
+    np.testing.assert_array_equal(strength(2, SIZE, weights).mask, weights)
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [
+        np.ones((20, 31)),
+        np.zeros(SIZE),
+        np.full(SIZE, 2.0),
+        np.full(SIZE, np.nan),
+        np.full(SIZE, 1j),
+    ],
+)
+def test_wrong_masks(mask):
+    with pytest.raises(FlowmagError, match="mask"):
+        strength(2, SIZE, mask)
+
+
+@pytest.mark.parametrize("alpha", [np.ones((3, 3)), np.full(SIZE, -1.0), np.full(SIZE, np.nan)])
+def test_wrong_alpha_maps(alpha):
+    with pytest.raises(FlowmagError, match="alpha"):
+        strength(alpha, SIZE)
+
+
+def test_constant():
+    mask = np.zeros(SIZE, bool)
+    mask[0] = True
+    assert strength(3, SIZE).constant() == 3
+    assert strength(np.full(SIZE, 3.0), SIZE).constant() == 3
+    assert strength(np.arange(600).reshape(SIZE), SIZE).constant() is None
+    assert strength(0, SIZE, mask).constant() is None
+    assert strength(1, SIZE, mask).constant() == 1
+    assert strength(5, SIZE, ~np.zeros(SIZE, bool)).constant() == 5
+
+
+def test_mask_from_files(tmp_path):
+    from PIL import Image
+
+    mask = np.zeros(SIZE, np.uint8)
+    mask[3:9, 4:20] = 255
+    Image.fromarray(mask).save(tmp_path / "grey.png")
+    opaque = np.full(SIZE, 255, np.uint8)
+    Image.fromarray(np.dstack([mask, mask * 0, mask * 0, opaque])).save(tmp_path / "red.png")
+    np.testing.assert_array_equal(read_mask(tmp_path / "grey.png"), mask)
+    np.testing.assert_array_equal(read_mask(tmp_path / "red.png"), mask)
+    import tifffile
+
+    tifffile.imwrite(tmp_path / "stack.tif", np.stack([mask, mask]))
+    with pytest.raises(FlowmagError, match="one picture"):
+        read_mask(tmp_path / "stack.tif")
