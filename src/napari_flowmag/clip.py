@@ -101,6 +101,8 @@ class Clip:
             raise FlowmagError(
                 f"clip {self.name!r}: {self.fps} frames a second: give a number above 0"
             )
+        if self.fps is not None:
+            object.__setattr__(self, "fps", float(self.fps))
         if (self.unit is None) != (self.pixel_size is None):
             raise FlowmagError(
                 f"clip {self.name!r}: pixel size {self.pixel_size} and unit {self.unit!r}: give "

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Writer",
+    "can_read",
     "open_writer",
     "read_clip",
     "readable_suffixes",
@@ -61,6 +62,14 @@ def readable_suffixes() -> tuple[str, ...]:
 def writable_suffixes() -> tuple[str, ...]:
     """Return the suffixes of the files that :func:`open_writer` writes."""
     return tuple(suffix for f in _FORMATS if f.writer for suffix in f.suffixes)
+
+
+def can_read(path: str | PathLike[str]) -> bool:
+    """Whether a path is of a kind that :func:`read_clip` reads, told without opening files."""
+    path = Path(path)
+    if path.is_dir():
+        return bool(_module("ome_zarr").is_zarr(path) or _module("images").files_of(path))
+    return path.suffix.lower() in readable_suffixes()
 
 
 def _module(name: str | None) -> Any:

@@ -45,7 +45,9 @@ def read(path: Path) -> Clip:
     FlowmagError
         If there is no picture, one of them is no picture, or they are not all of one size.
     """
-    files = _files_of(path) if path.is_dir() else [path]
+    files = files_of(path) if path.is_dir() else [path]
+    if not files:
+        raise FlowmagError(f"{path} holds no pictures: give a folder of PNG, JPEG, BMP or TIFF")
     first = _read_picture(files[0])
     _check_sizes(files)
     facts = path / _FACTS
@@ -72,15 +74,14 @@ class _Pictures:
         return _read_picture(self.files[t])
 
 
-def _files_of(folder: Path) -> list[Path]:
+def files_of(folder: Path) -> list[Path]:
+    """Return the pictures in a folder in natural order."""
     files = [
         file
         for file in folder.iterdir()
         # A leading dot marks what the Finder and network drives leave beside each file.
         if file.suffix.lower() in PICTURES + _TIFF and not file.name.startswith(".")
     ]
-    if not files:
-        raise FlowmagError(f"{folder} holds no pictures: give a folder of PNG, JPEG, BMP or TIFF")
     return sorted(files, key=lambda file: natural_key(file.name))
 
 

@@ -17,6 +17,7 @@ from napari_flowmag.clip import Clip
 from napari_flowmag.errors import FlowmagError
 from napari_flowmag.io._facts import clip_name, load_facts
 from napari_flowmag.io._lazy import PerProcess, lazy_frames
+from napari_flowmag.io._truncation import is_cut_off
 from napari_flowmag.io._video_index import VideoIndex, open_video, scan
 
 if TYPE_CHECKING:
@@ -41,13 +42,15 @@ def read(path: Path) -> Clip:
     """
     import av
 
+    if is_cut_off(path):
+        raise FlowmagError(f"{path} is cut off: it is shorter than it says; copy or save it anew")
     try:
         index = scan(path)
         decoder = PerProcess(partial(_Decoder, path, index))
         first = decoder.get().frame(0)
     except (av.error.FFmpegError, OSError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise FlowmagError(f"{path} is not a video, or damaged: {reason}") from error
+        raise FlowmagError(f"{path} is not a video, cut off or damaged: {reason}") from error
     axes = "TYXS" if first.ndim == 3 else "TYX"
     shape = (index.count, *first.shape)
     ours = load_facts(index.comment)
