@@ -257,7 +257,7 @@ def _stained_sheet(height: int, width: int, rng: np.random.Generator) -> _Blobs:
         y.append(row + rng.normal(0, 0.5, 60) + 5 * np.sin(along / 60 + row / 90))
     discs_x, discs_y = np.concatenate(x), np.concatenate(y)
     haze_x, haze_y = rng.uniform(-20, width, 260), rng.uniform(-20, height + 20, 260)
-    brightness = rng.gamma(5, 1 / 5, discs_x.size) * _patches(discs_x, discs_y, rng)
+    brightness = rng.uniform(0.4, 1.2, discs_x.size) * _patches(discs_x, discs_y, rng)
     everything = _Blobs(
         x=np.concatenate([discs_x, haze_x]),
         y=np.concatenate([discs_y, haze_y]),
@@ -271,7 +271,7 @@ def _stained_sheet(height: int, width: int, rng: np.random.Generator) -> _Blobs:
 def _patches(x: Float64Array, y: Float64Array, rng: np.random.Generator) -> Float64Array:
     """Brightness of the cells, which express the stain unequally, at the given places."""
     level = gaussian_filter(rng.standard_normal((64, 64)), (2.5, 5.0), mode="wrap")
-    level = 0.55 + 0.45 * np.tanh(level / level.std())
+    level = 0.62 + 0.38 * np.tanh(level / level.std())
     return np.asarray(level[(y / 5).astype(int) % 64, (x / 5).astype(int) % 64])
 
 
