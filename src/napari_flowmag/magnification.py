@@ -18,8 +18,6 @@ from napari_flowmag.settings import MagnifySettings
 from napari_flowmag.strength import read_mask, strength
 
 if TYPE_CHECKING:
-    import torch
-
     from napari_flowmag.engine import Engine
     from napari_flowmag.models.base import Magnifier
     from napari_flowmag.values import ValueRange, View
@@ -30,10 +28,8 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, eq=False)
 class _Work:
-    """What is loaded and computed once, with the first frame."""
+    """What is read and computed once, with the first frame."""
 
-    engine: Engine
-    model_sha256: str
     limits: ValueRange
     views: list[View]
     reference: NDArray[Any] | None
@@ -141,7 +137,7 @@ class Magnification:
         done = 0
         while done < len(self):
             self._cancel = cancel
-            batch = self._work.engine.batch
+            batch = self._model[0].batch
             for frame in self._magnified(self.selected[done : done + batch]):
                 done += 1
                 if progress is not None:
@@ -172,18 +168,21 @@ class Magnification:
         return self._magnified([index])[0]
 
     def provenance(self) -> dict[str, Any]:
-        """Return a record, fit for JSON, of everything that decides what the output looks like."""
+        """Return a record, fit for JSON, of everything that decides what the output looks like.
+
+        Loads the model; reads no pixel.
+        """
         from napari_flowmag.provenance import provenance
 
-        work = self._work
-        return provenance(self.settings, work.engine, work.model_sha256, self.strength, work.limits)
+        return provenance(self.settings, *self._model, self.strength)
 
     def close(self) -> None:
         """Let go of the model and of everything computed, on the GPU too."""
-        work = self.__dict__.pop("_work", None)
         self._latest = None
-        if work is not None:
-            work.engine.forget()
+        self.__dict__.pop("_work", None)
+        engine, _ = self.__dict__.pop("_model", (None, ""))
+        if engine is not None:
+            engine.forget()
 
     def _select(self) -> range:
         count, start = len(self._frames), self.settings.start or 0
@@ -197,58 +196,62 @@ class Magnification:
             raise Cancelled
 
     @cached_property
-    def _work(self) -> _Work:
+    def _model(self) -> tuple[Engine, str]:
+        """The loaded model and its hash."""
+        from napari_flowmag.device import resolve_device
         from napari_flowmag.engine import Engine
-        from napari_flowmag.values import check_motion_channels, value_range, views
+        from napari_flowmag.models import find_model, load_magnifier
+        from napari_flowmag.provenance import file_sha256, state_sha256
+        from napari_flowmag.values import check_motion_channels
 
-        settings, frames = self.settings, self._frames
-        magnifier, device, sha256 = self._load()
-        # Before minutes are spent on reading:
-        self.strength.passes(magnifier.alpha_range)
+        settings, frames, magnifier = self.settings, self._frames, self._magnifier
+        device = resolve_device(settings.device)
+        if magnifier is None:
+            path = find_model(settings.model)
+            magnifier, sha256 = load_magnifier(path, device), file_sha256(path)
+        else:
+            sha256 = state_sha256(magnifier)
+            parameter = next(magnifier.parameters(), None)
+            if settings.device == "auto" and parameter is not None:
+                device = parameter.device
         check_motion_channels(magnifier.channels, frames, settings.motion_channels)
-        limits = value_range(frames, settings.value_range, self._check)
+        precision = "float32" if settings.precision == "auto" else settings.precision
         engine = Engine(
             magnifier,
             device,
-            "float32" if settings.precision == "auto" else settings.precision,
+            precision,
             frames.size,
             settings.tile,
             settings.batch,
             self._check,
             self._notify,
         )
+        engine.passes(self.strength)  # refuses what the model cannot do, before the clip is read
+        return engine, sha256
+
+    @cached_property
+    def _work(self) -> _Work:
+        from napari_flowmag.values import value_range, views
+
+        engine, _ = self._model
+        settings, frames = self.settings, self._frames
+        limits = value_range(frames, settings.value_range, self._check)
         return _Work(
-            engine=engine,
-            model_sha256=sha256,
             limits=limits,
-            views=views(magnifier.channels, frames, limits, settings.motion_channels),
+            views=views(engine.magnifier.channels, frames, limits, settings.motion_channels),
             reference=fixed_reference(frames, settings.reference, self.selected, self._check),
         )
-
-    def _load(self) -> tuple[Magnifier, torch.device, str]:
-        from napari_flowmag.device import resolve_device
-        from napari_flowmag.models import find_model, load_magnifier
-        from napari_flowmag.provenance import file_sha256, state_sha256
-
-        magnifier, device = self._magnifier, resolve_device(self.settings.device)
-        if magnifier is None:
-            path = find_model(self.settings.model)
-            return load_magnifier(path, device), device, file_sha256(path)
-        parameter = next(magnifier.parameters(), None)
-        if self.settings.device == "auto" and parameter is not None:
-            device = parameter.device
-        return magnifier, device, state_sha256(magnifier)
 
     def _magnified(self, indices: Sequence[int]) -> list[NDArray[Any]]:
         """Magnify a batch of frames, given by their places in the clip."""
         self._check()
         from napari_flowmag.values import as_type
 
-        work = self._work
+        engine, _ = self._model
         planes = np.stack([self._frames.planes(index) for index in indices])
         references = self._references(indices, planes)
         channels = list(self._frames.channels)
-        work.engine.passes(self.strength)  # refuses what the model cannot do
+        engine.passes(self.strength)  # refuses what the model cannot do
         magnified = planes.copy()
         constant = self.strength.constant()
         if constant == 0:
@@ -256,7 +259,7 @@ class Magnification:
             magnified[..., channels] = as_type(still, planes.dtype)
         elif constant != 1:
             for z in range(planes.shape[1]):
-                for view in work.views:
+                for view in self._work.views:
                     self._repaint(magnified[:, z], planes[:, z], references[:, z], view, z)
         return [self._frames.frame(m) for m in magnified]
 
@@ -281,9 +284,9 @@ class Magnification:
         ]
         if not moving:
             return
-        work = self._work
-        shared = work.reference is not None
-        values = work.engine.magnify(
+        engine, _ = self._model
+        shared = self._work.reference is not None
+        values = engine.magnify(
             view,
             references if shared else references[moving],
             planes[moving],
@@ -292,7 +295,7 @@ class Magnification:
         )
         for row, value in zip(moving, values, strict=True):
             magnified[row][..., list(view.channels)] = restore(
-                value, planes[row], work.limits, view.channels
+                value, planes[row], self._work.limits, view.channels
             )
 
     def _references(self, indices: Sequence[int], planes: NDArray[Any]) -> NDArray[Any]:

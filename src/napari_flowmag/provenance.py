@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from napari_flowmag.engine import Engine
     from napari_flowmag.models.base import Magnifier
     from napari_flowmag.strength import Strength
-    from napari_flowmag.values import ValueRange
 
 
 def file_sha256(path: Path) -> str:
@@ -40,7 +39,6 @@ def provenance(
     engine: Engine,
     model_sha256: str,
     strength: Strength,
-    limits: ValueRange,
 ) -> dict[str, Any]:
     """Return a record, fit for JSON, of everything that decides what an output looks like.
 
@@ -54,8 +52,6 @@ def provenance(
         The model's hash.
     strength : Strength
         Magnification and mask as used.
-    limits : ValueRange
-        Values that the model sees as 0 and 1.
     """
     return {
         "software": "flowmag",
@@ -69,7 +65,6 @@ def provenance(
         "alpha": _summary(strength.alpha),
         "mask": None if strength.mask is None else _summary(strength.mask),
         "passes": engine.passes(strength),
-        "value_range": [limits.low.tolist(), limits.high.tolist()],
         "device": str(engine.device),
         "precision": engine.precision,
         "tile": engine.tile,

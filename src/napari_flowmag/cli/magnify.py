@@ -1,0 +1,228 @@
+"""``flowmag magnify``: from a clip in a file to its magnified clip in another."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from napari_flowmag.errors import FlowmagError
+from napari_flowmag.settings import MagnifySettings
+
+if TYPE_CHECKING:
+    from napari_flowmag.clip import Clip
+    from napari_flowmag.magnification import Magnification
+
+_REGION, _TIME, _WORK = "Where", "When", "How it is computed"
+
+
+def magnify(
+    clip: Annotated[
+        Path,
+        typer.Argument(
+            metavar="CLIP",
+            help="TIFF stack, OME-Zarr, video or folder of pictures.",
+            show_default=False,
+        ),
+    ],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            help="Where to write: .tif, .ome.zarr, .mp4, or no suffix for a folder of PNG files. "
+            "An older file of that name is replaced.",
+            show_default=False,
+        ),
+    ],
+    alpha: Annotated[
+        float,
+        typer.Option(
+            help="Motion comes out ALPHA times as large; 1 changes nothing, 0 holds still.",
+            show_default=False,
+        ),
+    ],
+    model: Annotated[
+        str, typer.Option(help="A bundled model's name (see flowmag models) or a checkpoint.")
+    ] = "default",
+    reference: Annotated[
+        str,
+        typer.Option(
+            metavar="N|first|mean|median|previous",
+            help="Frame from which motion is measured; N counts from 0, -1 is the last.",
+        ),
+    ] = "first",
+    mask: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Picture of the frames' size: motion is magnified where it is not 0.",
+            rich_help_panel=_REGION,
+        ),
+    ] = None,
+    soft: Annotated[
+        float,
+        typer.Option(
+            metavar="PX",
+            help="The mask grows: pixels closer than this to it count as inside.",
+            rich_help_panel=_REGION,
+        ),
+    ] = 0.0,
+    feather: Annotated[
+        float,
+        typer.Option(
+            metavar="PX",
+            help="Width of the edge over which the magnification fades out.",
+            rich_help_panel=_REGION,
+        ),
+    ] = 0.0,
+    motion_channels: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N[,N]",
+            help="Channels to see the motion in, from 0; all are moved by it. Without it: all.",
+            rich_help_panel=_REGION,
+        ),
+    ] = None,
+    start: Annotated[
+        int | None, typer.Option(help="First frame, from 0.", rich_help_panel=_TIME)
+    ] = None,
+    stop: Annotated[
+        int | None, typer.Option(help="The frame after the last one.", rich_help_panel=_TIME)
+    ] = None,
+    fps: Annotated[
+        float | None,
+        typer.Option(
+            help="Frames a second at which the clip was recorded, where the file does not know it.",
+            rich_help_panel=_TIME,
+        ),
+    ] = None,
+    side_by_side: Annotated[
+        bool, typer.Option("--side-by-side", help="Show the original on the left.")
+    ] = False,
+    value_range: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LOW,HIGH",
+            help="Values that the model sees as black and white. Without it: 0,255 for 8 bit, else "
+            "what the clip holds.",
+            rich_help_panel=_WORK,
+        ),
+    ] = None,
+    device: Annotated[str, typer.Option(metavar="auto|cpu|cuda", rich_help_panel=_WORK)] = "auto",
+    precision: Annotated[
+        str, typer.Option(metavar="auto|float32|bfloat16|float16", rich_help_panel=_WORK)
+    ] = "auto",
+    tile: Annotated[
+        int | None,
+        typer.Option(
+            metavar="PX",
+            help="Largest side that the model sees at once; 0 for whole frames. Without it: whole "
+            "frames up to 2 megapixels.",
+            rich_help_panel=_WORK,
+        ),
+    ] = None,
+    batch: Annotated[
+        int | None,
+        typer.Option(help="Frames at once. Without it: 1 on the CPU.", rich_help_panel=_WORK),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
+) -> None:
+    """Make the motion in a clip larger, or smaller."""
+    settings = MagnifySettings(
+        alpha=alpha,
+        mask=mask,
+        soft=soft,
+        feather=feather,
+        model=model,
+        reference=_reference(reference),
+        motion_channels=_numbers("--motion-channels", motion_channels, int),
+        start=start,
+        stop=stop,
+        value_range=_pair(_numbers("--value-range", value_range, float)),
+        device=device,
+        precision=precision,
+        tile=tile,
+        batch=batch,
+    )
+    if fps is not None and not 0 < fps < float("inf"):
+        raise FlowmagError(f"--fps {fps:g}: give a number above 0")
+    started = time.perf_counter()
+    job, written = _run(clip, output, settings, fps, side_by_side)
+    summary = _summary(job, written, output, time.perf_counter() - started)
+    print(json.dumps(summary) if as_json else _sentence(summary))
+
+
+def _run(
+    path: Path, output: Path, settings: MagnifySettings, fps: float | None, side_by_side: bool
+) -> tuple[Magnification, Clip]:
+    from napari_flowmag.cli.progress import progress_bar
+    from napari_flowmag.io import open_writer, read_clip
+    from napari_flowmag.magnify import magnify_clip
+
+    clip = read_clip(path, fps=fps)
+    job = magnify_clip(clip, settings, notify=lambda line: print(line, file=sys.stderr))
+    original = clip.replace(frames=clip.frames[job.selected.start : job.selected.stop])
+    left = original if side_by_side else None
+    with (
+        open_writer(output, original, side_by_side=left, provenance=job.provenance()) as writer,
+        progress_bar("magnify", len(job)) as progress,
+    ):
+        for frame in job.frames(progress):
+            writer.write(frame)
+    return job, original
+
+
+def _summary(job: Magnification, clip: Clip, output: Path, seconds: float) -> dict[str, Any]:
+    record = job.provenance()
+    return {
+        "output": str(output),
+        "frames": len(job),
+        "shape": list(job.shape),
+        "axes": clip.axes,
+        "dtype": str(job.dtype),
+        "fps": clip.fps,
+        "seconds": round(seconds, 3),
+        "frames_per_second": round(len(job) / seconds, 3),
+        "alpha": job.settings.alpha,
+        "model": record["model"]["name"],
+        "sha256": record["model"]["sha256"],
+        "provenance": record,
+    }
+
+
+def _sentence(summary: dict[str, Any]) -> str:
+    return (
+        f"{summary['output']}: {summary['frames']} frames, ×{summary['alpha']:g}, model "
+        f"{summary['model']} ({summary['sha256'][:8]}), {summary['seconds']:.1f} s, "
+        f"{summary['frames_per_second']:.1f} frames/s"
+    )
+
+
+def _reference(text: str) -> int | str:
+    try:
+        return int(text)
+    except ValueError:
+        return text
+
+
+def _numbers(option: str, text: str | None, kind: Callable[[str], Any]) -> tuple[Any, ...] | None:
+    if text is None:
+        return None
+    try:
+        return tuple(kind(word) for word in text.split(","))
+    except ValueError:
+        raise FlowmagError(f"{option} {text}: give numbers with commas between them") from None
+
+
+def _pair(numbers: tuple[float, ...] | None) -> tuple[float, float] | None:
+    if numbers is None:
+        return None
+    if len(numbers) != 2:
+        raise FlowmagError(f"--value-range has {len(numbers)} numbers: give LOW,HIGH")
+    return numbers[0], numbers[1]
