@@ -38,7 +38,7 @@ class UNetMagnifier(Magnifier):
     architecture = "unet"
     alpha_range = (1.0, 16.0)
     channels = _IMAGE_CHANNELS
-    context = 128
+    context = 112
 
     def __init__(self, width: int = 64) -> None:
         super().__init__()
