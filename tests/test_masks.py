@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import arrays
 from numpy.testing import assert_array_equal
 
 from napari_flowmag import FlowmagError
-from napari_flowmag.masks import alpha_map, dilate, feather
+from napari_flowmag.masks import dilate, feather
 
 masks = arrays(bool, st.tuples(st.integers(1, 9), st.integers(1, 9)))
 
@@ -54,12 +54,6 @@ def test_feathering_falls_with_distance(mask: np.ndarray, px: int) -> None:
 def test_feathering_can_stay_inside_a_dilation(mask: np.ndarray, px: int, more: int) -> None:
     soft = px + more
     assert not feather(dilate(mask, soft - px), px)[dilate(mask, soft) == 0].any()
-
-
-def test_alpha_map_mixes() -> None:
-    mask = np.array([[0, 0.5, 1]])
-    assert_array_equal(alpha_map(mask, 9), [[1, 5, 9]])
-    assert_array_equal(alpha_map(mask, 9, outside=0), [[0, 4.5, 9]])
 
 
 @pytest.mark.parametrize("edge", [dilate, feather])

@@ -1,15 +1,11 @@
-"""Masks that say where motion is magnified: growing them, softening their edge, α maps."""
+"""Masks that say where motion is magnified: growing them, softening their edge."""
 
 from __future__ import annotations
-
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from napari_flowmag.errors import FlowmagError
-
-Values = TypeVar("Values", bound=NDArray[np.floating])
 
 
 def dilate(mask: ArrayLike, soft: float) -> NDArray[np.float32]:
@@ -63,27 +59,6 @@ def feather(mask: ArrayLike, px: float) -> NDArray[np.float32]:
         If the mask is not a picture or the width is negative.
     """
     return np.clip(1 - _distance(mask, px) / max(px, 1), 0, 1).astype(np.float32)
-
-
-def alpha_map(mask: Values, alpha: float | Values, outside: float = 1.0) -> Values:
-    """Magnification of every pixel: ``mask α + (1 - mask) outside``.
-
-    Parameters
-    ----------
-    mask : array or Tensor
-        (…, H, W) in [0, 1].
-    alpha : float or array or Tensor
-        Magnification where the mask is 1; a number or a map.
-    outside : float
-        Magnification where the mask is 0; 1 leaves the motion as it is.
-
-    Returns
-    -------
-    array or Tensor
-        (…, H, W), like ``mask``.
-    """
-    mixed: Values = mask * alpha + (1 - mask) * outside
-    return mixed
 
 
 def _distance(mask: ArrayLike, limit: float) -> NDArray[np.float64]:

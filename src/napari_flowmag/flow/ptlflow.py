@@ -73,5 +73,7 @@ def _ptlflow() -> Any:
     try:
         import ptlflow
     except ImportError as error:
-        raise FlowmagError("this flow needs ptlflow: pip install flowmag[ptlflow]") from error
+        raise FlowmagError(
+            f"this flow needs the package ptlflow ({error}): pip install flowmag[ptlflow]"
+        ) from error
     return ptlflow
