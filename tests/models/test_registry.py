@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -61,3 +63,12 @@ def test_unknown_devices_are_refused(bundled: Path) -> None:
     with pytest.raises(FlowmagError, match="abacus"):
         load_magnifier("tiny", "abacus")
     assert load_magnifier("tiny", torch.device("cpu")).head.weight.device.type == "cpu"
+
+
+def test_the_registries_cost_no_torch() -> None:
+    """Faces list names before anything is computed."""
+    code = (
+        "import sys, napari_flowmag.flow as f, napari_flowmag.models as m; "
+        "f.available_flows(), m.available_models; assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
