@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from napari_flowmag.magnification import Progress
     from napari_flowmag.models.base import Magnifier
 
+FRAMES = 64
+"""Frames of the clip."""
+
 _NEAR = 8  # px around whatever moves that belong neither to it nor to the background
 
 
@@ -93,6 +96,22 @@ class DemoResult:
             "files": [str(path) for path in self.files],
         }
 
+    def to_text(self) -> str:
+        """Return the result as lines for a reader."""
+        factor = self.measured
+        original, magnified, video, slices = self.files
+        return f"""\
+factor asked:     {self.alpha:g}
+factor measured:  {factor.value:.2f} ({factor.low:.2f} to {factor.high:.2f} over the frames; \
+motion of {factor.motion:.2f} px)
+still background: changes by {self.background:.2f} grey levels of 255 \
+(before: {self.background_before:.2f})
+time:             {self.seconds:.1f} s for {self.frames} frames
+clip:             {original}
+magnified clip:   {magnified}
+side by side:     {video}
+x-t slices:       {slices}"""
+
 
 def run_demo(
     folder: Path,
@@ -129,24 +148,25 @@ def run_demo(
     from napari_flowmag.io import write_clip
     from napari_flowmag.magnification import Magnification
 
-    known = demo_clip(kind)
+    known = demo_clip(kind, length=FRAMES)
     view = _VIEWS[kind]
     settings = MagnifySettings(
         alpha=view.alpha if alpha is None else alpha, model=model, device=device
     )
-    files = _Files.in_folder(folder, kind, settings.alpha)
-    clip = _clip(known, known.frames, files.original.stem)
+    clip = _clip(known, known.frames, kind)
     start = time.perf_counter()
     job = Magnification(clip.frames, settings, axes=clip.axes, magnifier=magnifier)
+    record = job.provenance()  # loads the model, before a folder is made for its results
+    files = _Files.in_folder(folder, kind, settings.alpha)
     magnified = np.stack(list(job.frames(progress)))
     seconds = time.perf_counter() - start
+    job.close()
 
     result = _clip(known, magnified, files.magnified.stem)
     write_clip(clip, files.original)
-    write_clip(result, files.magnified, provenance=job.provenance())
-    write_clip(result, files.video, side_by_side=clip, provenance=job.provenance())
+    write_clip(result, files.magnified, provenance=record)
+    write_clip(result, files.video, side_by_side=clip, provenance=record)
     _draw(files.slices, known, magnified, view, settings.alpha)
-    job.close()
 
     moving, still = _regions(known, settings.alpha)
     return DemoResult(
