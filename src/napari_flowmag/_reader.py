@@ -7,7 +7,7 @@ from typing import Any
 
 from napari_flowmag import units
 from napari_flowmag.clip import Clip
-from napari_flowmag.io import can_read, read_clip
+from napari_flowmag.io import is_clip, read_clip
 
 LayerData = tuple[Any, dict[str, Any], str]
 
@@ -21,7 +21,7 @@ def get_reader(path: str | list[str]) -> Callable[[str], list[LayerData]] | None
         A file or folder. Several paths at once are no clip: napari opens them one by one, or asks
         its own reader to stack them.
     """
-    return read_layers if isinstance(path, str) and can_read(path) else None
+    return read_layers if isinstance(path, str) and is_clip(path) else None
 
 
 def read_layers(path: str) -> list[LayerData]:

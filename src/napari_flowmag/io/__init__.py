@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Writer",
-    "can_read",
+    "is_clip",
     "open_writer",
     "read_clip",
     "readable_suffixes",
@@ -38,7 +38,7 @@ __all__ = [
 class _Format:
     name: str
     suffixes: tuple[str, ...]
-    reader: str | None
+    reader: str
     writer: str | None
 
 
@@ -56,7 +56,7 @@ _FORMATS = (
 
 def readable_suffixes() -> tuple[str, ...]:
     """Return the suffixes of the files that :func:`read_clip` reads."""
-    return tuple(suffix for f in _FORMATS if f.reader for suffix in f.suffixes)
+    return tuple(suffix for f in _FORMATS for suffix in f.suffixes)
 
 
 def writable_suffixes() -> tuple[str, ...]:
@@ -64,7 +64,7 @@ def writable_suffixes() -> tuple[str, ...]:
     return tuple(suffix for f in _FORMATS if f.writer for suffix in f.suffixes)
 
 
-def can_read(path: str | PathLike[str]) -> bool:
+def is_clip(path: str | PathLike[str]) -> bool:
     """Whether a path is of a kind that :func:`read_clip` reads, told without opening files."""
     path = Path(path)
     if path.is_dir():
@@ -114,7 +114,8 @@ def read_clip(path: str | PathLike[str], *, fps: float | None = None) -> Clip:
 def _format_to_read(path: Path) -> _Format:
     try:
         if path.is_dir():
-            return _ZARR if _module("ome_zarr").is_zarr(path) else _FOLDER
+            is_zarr = _module("ome_zarr").is_zarr(path) or path.suffix.lower() == ".zarr"
+            return _ZARR if is_zarr else _FOLDER
         with path.open("rb") as file:
             empty = not file.read(1)
     except FileNotFoundError:
@@ -170,6 +171,7 @@ class Writer:
         if self._left is not None:
             width = self._like.axes.index("X") - 1
             frame = np.concatenate([self._left.frame(self._count), frame], axis=width)
+        frame = frame.astype(frame.dtype.newbyteorder("="), copy=False)
         with _disk_errors(self._path):
             self._write(frame)
         self._count += 1

@@ -240,7 +240,7 @@ def _ome_attributes(like: Clip, axes: str, path: Path) -> dict[str, Any]:
         ],
     }
     attributes: dict[str, Any] = {"version": "0.5", "multiscales": [multiscale]}
-    if like.channel_names or "S" in like.axes:
+    if like.channel_names or ("S" in like.axes and "C" not in like.axes):
         attributes["omero"] = {"channels": _omero_channels(like)}
     return attributes
 
@@ -250,11 +250,11 @@ def _omero_channels(like: Clip) -> list[dict[str, Any]]:
     whole = (float(limits.min), float(limits.max)) if limits else (0.0, 1.0)
     low, high = like.value_range or whole
     window = {"min": whole[0], "max": whole[1], "start": low, "end": high}
-    if "S" in like.axes and "C" not in like.axes:
-        labels, colours = ["red", "green", "blue", "alpha"][: like.sizes["S"]], _RGB
+    samples = like.sizes.get("S", 1)
+    if like.channel_names:
+        labels, colours = [n for n in like.channel_names for _ in range(samples)], _COLOURS
     else:
-        names = like.channel_names or tuple(map(str, range(like.sizes["C"])))
-        labels, colours = [n for n in names for _ in range(like.sizes.get("S", 1))], _COLOURS
+        labels, colours = ["red", "green", "blue", "alpha"][:samples], _RGB
     return [
         {
             "label": label,

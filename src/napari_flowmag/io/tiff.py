@@ -98,7 +98,7 @@ def _opened(path: Path) -> Iterator[tifffile.TiffFile]:
     try:
         with tifffile.TiffFile(path) as tif:
             whole = bool(tif.series) and _is_whole(tif)
-            if not whole or any("page offset" in c or "series" in c for c in complaints):
+            if not whole or any("offset" in c or "series" in c for c in complaints):
                 raise FlowmagError(
                     f"{path} is cut off or damaged: some of its frames are not there; "
                     f"copy or save it anew"
@@ -183,7 +183,7 @@ def _facts(tif: tifffile.TiffFile, spatial_axes: str) -> dict[str, Any]:
     size = _resolution(tif, 1.0) if per_unit and "Z" not in spatial_axes else None
     if size is None or per_unit is None:
         return {}
-    return {"pixel_size": tuple(per_unit * s for s in size), "unit": "µm"}
+    return {"pixel_size": (per_unit * size[1], per_unit * size[2]), "unit": "µm"}
 
 
 def _note(ours: dict[str, Any]) -> dict[str, Any]:

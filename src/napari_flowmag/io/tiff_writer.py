@@ -68,12 +68,11 @@ def sink(
         raise FlowmagError(f"{path.name}: the TIFF library gave no place for the pixels")
     with temporary.open("r+b") as file:
         file.seek(where[0])
-        yield lambda frame: _append(file, frame)
 
+        def write(frame: NDArray[Any]) -> None:
+            file.write(np.ascontiguousarray(frame).data)
 
-def _append(file: Any, frame: NDArray[Any]) -> None:
-    # tifffile lays the file out in the byte order of the machine.
-    file.write(np.ascontiguousarray(frame, frame.dtype.newbyteorder("=")).data)
+        yield write
 
 
 def _is_ome_name(path: Path) -> bool:
