@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from napari_flowmag.warp import sample
+from napari_flowmag.warp import sample_spline
 
 WINDOWS = 4
 # A step is bounded (px of its level): past this the linearisation says nothing.
@@ -94,7 +94,15 @@ def _flatten(image: Tensor) -> Tensor:
     return image - shading[..., : image.shape[-2], : image.shape[-1]]
 
 
-def _level(image: Tensor) -> Level:
+def _smooth(image: Tensor) -> Tensor:
+    """What :func:`sample_spline` reads from `image` at its own pixels."""
+    kernel, channels = image.new_tensor([1 / 6, 2 / 3, 1 / 6]), image.shape[1]
+    image = F.pad(image, (1, 1, 1, 1), mode="replicate")
+    image = F.conv2d(image, kernel.view(1, 1, 1, 3).expand(channels, 1, 1, 3), groups=channels)
+    return F.conv2d(image, kernel.view(1, 1, 3, 1).expand(channels, 1, 3, 1), groups=channels)
+
+
+def _gradients(image: Tensor) -> Level:
     padded = F.pad(image, (1, 1, 1, 1), mode="replicate")
     dx = (padded[..., 1:-1, 2:] - padded[..., 1:-1, :-2]) / 2
     dy = (padded[..., 2:, 1:-1] - padded[..., :-2, 1:-1]) / 2
@@ -114,7 +122,7 @@ def _solve(m: Tensor, damping: Tensor | float) -> tuple[Tensor, Tensor]:
 class _Update(nn.Module):
     """One level's network: what it learns is shared by the level's steps."""
 
-    def __init__(self, width: int, context: int) -> None:
+    def __init__(self, width: int, context: int, free: bool) -> None:
         super().__init__()
         self.trust = nn.Sequential(
             nn.Conv2d(width + context + 3, 16, 3, 1, 1),
@@ -124,15 +132,17 @@ class _Update(nn.Module):
         # hidden, context; per window: step (2) and eigenvalue; residual (2), flow − its mean (2)
         self.first = nn.Conv2d(width + context + 3 * WINDOWS + 4, width, 3, 1, 1)
         self.second = nn.Conv2d(width, width, 3, 1, 1)
-        self.head = nn.Conv2d(width, WINDOWS + 4 + 9, 3, 1, 1)
+        # window mixture, damping, gain, spreading; a free step where motion is too large to solve
+        self.free = free
+        self.head = nn.Conv2d(width, WINDOWS + 2 + 9 + 2 * free, 3, 1, 1)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.trust[-1].weight)  # type: ignore[arg-type]
         nn.init.constant_(self.trust[-1].bias, 2.0)  # type: ignore[arg-type]
         # Start as plain Lucas-Kanade: middle windows, light damping, no spreading.
-        bias = torch.zeros(WINDOWS + 4 + 9)
+        bias = torch.zeros(WINDOWS + 2 + 9 + 2 * free)
         bias[:WINDOWS] = torch.tensor([-1.0, 0.0, 0.5, 0.0])
         bias[WINDOWS] = -6.0
-        bias[WINDOWS + 4 + 4] = 4.0
+        bias[WINDOWS + 2 + 4] = 4.0
         self.head.bias.data = bias
 
 
@@ -155,12 +165,14 @@ class GaussNewtonFlow(nn.Module):
     differentiable = True
 
     def __init__(
-        self, width: int = 24, context: int = 16, steps: tuple[int, ...] = (3, 2, 2, 1, 2)
+        self, width: int = 24, context: int = 16, steps: tuple[int, ...] = (3, 3, 2, 1, 3)
     ) -> None:
         super().__init__()
         self.config: dict[str, Any] = {"width": width, "context": context, "steps": list(steps)}
         self.width, self.schedule = width, tuple(steps)
-        self.updates = nn.ModuleList(_Update(width, context) for _ in steps)
+        self.updates = nn.ModuleList(
+            _Update(width, context, free=i < len(steps) - 2) for i in range(len(steps))
+        )
         self.contexts = nn.ModuleList(
             nn.Sequential(
                 nn.Conv2d(3 if i < len(steps) - 1 else 12, context, 3, 1, 1),
@@ -190,7 +202,7 @@ class GaussNewtonFlow(nn.Module):
         mean = grey.mean((2, 3), keepdim=True)
         # A floor, so that a flat picture's noise is not blown up into texture.
         gain = 1 / grey.std((2, 3), keepdim=True).clamp_min(0.02)
-        levels = self._pyramid((grey - mean) * gain)
+        levels = [_gradients(_smooth(image)) for image in self._pyramid((grey - mean) * gain)]
         contexts = []
         for i, (level, network) in enumerate(zip(levels, self.contexts, strict=True)):
             seen = torch.cat([level.image, 2 * level.dx, 2 * level.dy], 1)
@@ -199,12 +211,12 @@ class GaussNewtonFlow(nn.Module):
             contexts.append(network(seen.contiguous(memory_format=torch.channels_last)))
         return Prepared(mean, gain, tuple(levels), tuple(contexts))
 
-    def _pyramid(self, image: Tensor) -> list[Level]:
+    def _pyramid(self, image: Tensor) -> list[Tensor]:
         """Coarsest first."""
-        images = [_blur(image, 0.6)]
+        images = [image]
         for _ in range(len(self.schedule) - 1):
             images.append(_halve(_blur(images[-1], 0.7)))
-        return [_level(_flatten(image)) for image in reversed(images)]
+        return [_flatten(image) for image in reversed(images)]
 
     # ---- flow ------------------------------------------------------------------------
 
@@ -240,7 +252,7 @@ class GaussNewtonFlow(nn.Module):
         self,
         update: nn.Module,
         level: Level,
-        other: Level,
+        other: Tensor,
         context: Tensor,
         flow: Tensor,
         hidden: Tensor,
@@ -266,17 +278,18 @@ class GaussNewtonFlow(nn.Module):
         out = update.head(hidden)
         mix = out[:, :WINDOWS].softmax(1).unsqueeze(2)
         damping = out[:, WINDOWS : WINDOWS + 1].clamp(-12, 2).exp()
-        gain = 1 + out[:, WINDOWS + 1 : WINDOWS + 2].tanh() * 0.9
-        free = out[:, WINDOWS + 2 : WINDOWS + 4]
+        gain = 1 + out[:, WINDOWS + 1 : WINDOWS + 2].tanh() * 0.5
         step, _ = _solve((mix * windows[:, :, :5]).sum(1, keepdim=True), damping)
-        flow = flow + gain * STEP * torch.tanh(step[:, 0] / STEP) + free
-        return _spread(flow, out[:, WINDOWS + 4 :].softmax(1)), hidden
+        flow = flow + gain * STEP * torch.tanh(step[:, 0] / STEP)
+        if update.free:
+            flow = flow + out[:, WINDOWS + 11 :]
+        return _spread(flow, out[:, WINDOWS + 2 : WINDOWS + 11].softmax(1)), hidden
 
     @staticmethod
-    def _products(level: Level, other: Level, flow: Tensor, full: bool) -> Tensor:
+    def _products(level: Level, other: Tensor, flow: Tensor, full: bool) -> Tensor:
         """(B, 6, h, w): gradient and difference products on the solving grid."""
         size = level.image.shape[-2:]
-        warped = _level(sample(other.image, 2 * _resize(flow, size) if full else flow))
+        warped = _gradients(sample_spline(other, 2 * _resize(flow, size) if full else flow))
         dx, dy = (level.dx + warped.dx) / 2, (level.dy + warped.dy) / 2
         dt = warped.image - level.image
         products = torch.cat([dx * dx, dx * dy, dy * dy, dx * dt, dy * dt, dt * dt], 1)

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from napari_flowmag.flow.gauss_newton import GaussNewtonFlow, Prepared
 from napari_flowmag.models.base import Alpha, Magnifier, broadcast_alpha
-from napari_flowmag.warp import sample, splat
+from napari_flowmag.warp import MARGIN, sample, sample_spline, spline_coefficients, splat
 
 ROUNDS = 6
 """Fixed-point rounds for the sampling field."""
@@ -46,7 +46,7 @@ class FieldMagnifier(Magnifier):
     context = 96
 
     def __init__(
-        self, width: int = 24, context: int = 16, steps: tuple[int, ...] = (3, 2, 2, 1, 2)
+        self, width: int = 24, context: int = 16, steps: tuple[int, ...] = (3, 3, 2, 1, 3)
     ) -> None:
         super().__init__()
         self.flow = GaussNewtonFlow(width, context, steps)
@@ -76,8 +76,8 @@ class FieldMagnifier(Magnifier):
         motion, share, factor = there[:, :2], there[:, 2:3], there[:, 3:]
         # At α = 1 the frame itself is the answer, at α = 0 the reference.
         share = torch.where(factor < 1, 1 - factor, share * (factor - 1).clamp(0, 1))
-        from_reference = sample(reference, field)
-        from_frame = sample(frame, field + motion)
+        from_reference = sample_spline(spline_coefficients(reference), field, MARGIN)
+        from_frame = sample_spline(spline_coefficients(frame), field + motion, MARGIN)
         return share * from_reference + (1 - share) * from_frame
 
 

@@ -54,7 +54,7 @@ class FlowConfig:
     noise: tuple[float, float] = (0.003, 0.3)
     width: int = 24
     context: int = 16
-    gauss_newton_steps: tuple[int, ...] = (3, 2, 2, 1, 2)
+    gauss_newton_steps: tuple[int, ...] = (3, 3, 2, 1, 3)
     init: Path | None = None
 
     def __post_init__(self) -> None:
@@ -129,6 +129,9 @@ class FlowTask:
         }
 
 
+POWER = 0.5
+"""Exponent of the training penalty."""
+
 BINS = (0.1, 0.5, 2.0, 8.0)
 
 
@@ -152,16 +155,24 @@ def flow_loss(
     """Error of all steps, later ones counting more, relative to the size of the motion.
 
     Dividing by (mean |F| + `floor`) keeps large motions from drowning small ones; the floor
-    keeps pairs whose motion is lost in noise from asking for stillness everywhere.
+    keeps pairs whose motion is lost in noise from asking for stillness everywhere. The
+    `POWER` below 1 (as in PWC-Net's fine-tuning) has points that can be exact become exact,
+    rather than trading their accuracy for that of points that cannot.
     """
-    size = torch.hypot(*truth.unbind(1)).mean((1, 2))
-    weight = (1 - 0.7 * occluded.float()) / (size + floor).view(-1, 1, 1, 1)
-    final = ((flow - truth).square().sum(1, keepdim=True) + 1e-8).sqrt()
-    total = (final * weight).mean()
+    scale = torch.hypot(*truth.unbind(1)).mean((1, 2)) + floor
+    visible = 1 - 0.7 * occluded.float()
+
+    def penalty(error: Tensor, stride: int) -> Tensor:
+        target = F.avg_pool2d(truth, stride, ceil_mode=True, count_include_pad=False)
+        share = F.avg_pool2d(visible, stride, ceil_mode=True, count_include_pad=False)
+        distance = ((error - target).square().sum(1, keepdim=True) + 1e-8).sqrt()
+        relative = (distance + 0.002) / scale.view(-1, 1, 1, 1)
+        return (relative**POWER * share).mean()
+
+    final = penalty(flow, 1)
+    total = 2 * final
     for i, step in enumerate(steps):
         stride = round(truth.shape[-1] / step.shape[-1])
-        target = F.avg_pool2d(truth, stride, ceil_mode=True, count_include_pad=False)
-        error = ((stride * step - target).square().sum(1, keepdim=True) + 1e-8).sqrt()
-        share = F.avg_pool2d(weight, stride, ceil_mode=True, count_include_pad=False)
-        total = total + 0.8 ** (len(steps) - i) * (error * share).mean()
-    return total, {"epe": final.mean(), "relative": (final * weight).mean()}
+        total = total + 0.8 ** (len(steps) - i) * penalty(stride * step, stride)
+    epe = torch.hypot(*(flow - truth).unbind(1)).mean((1, 2))
+    return total, {"epe": epe.mean(), "relative": (epe / scale).mean(), "final": final}
