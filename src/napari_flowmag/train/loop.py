@@ -8,7 +8,7 @@ import itertools
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -156,8 +156,11 @@ def fit(task: Task, config: LoopConfig, resume: bool = False) -> Path:
     def progress() -> float:
         return run.clock() / (60 * config.minutes) if config.minutes else run.step / config.steps
 
-    with Monitor(config, run.step) as monitor, stop_signal() as stop:
-        batches = iter(_loader(task.dataset, config, run.step))
+    with (
+        Monitor(config, run.step) as monitor,
+        stop_signal() as stop,
+        contextlib.closing(_batches(task.dataset, config, run.step)) as batches,
+    ):
         while (done := progress()) < 1 and not stop.is_set():
             rate = config.lr * min(1, (run.step + 1) / max(1, config.warmup))
             rate *= SCHEDULES[config.schedule](done)
@@ -168,7 +171,7 @@ def fit(task: Task, config: LoopConfig, resume: bool = False) -> Path:
 
             for _ in range(config.accumulate):
                 with monitor.waiting():
-                    batch = run.fabric.to_device(_opened(next(batches)))
+                    batch = run.fabric.to_device(next(batches))
                 loss, terms = forward(batch)
                 _require_finite(loss, "the loss", run.step, batch, config)
                 run.fabric.backward(loss / config.accumulate)
@@ -271,22 +274,19 @@ class _Sealed(Dataset[Batch | FlowmagError]):
             return error
 
 
-def _opened(batch: Batch | FlowmagError) -> Batch:
-    if isinstance(batch, FlowmagError):
-        raise batch
-    return batch
-
-
-def _loader(
-    dataset: Dataset[Batch], config: LoopConfig, step: int
-) -> DataLoader[Batch | FlowmagError]:
-    return DataLoader(
+def _batches(dataset: Dataset[Batch], config: LoopConfig, step: int) -> Generator[Batch]:
+    loader: DataLoader[Batch | FlowmagError] = DataLoader(
         _Sealed(dataset),
         batch_size=None,
         sampler=_From(step * config.accumulate),
         num_workers=config.workers,
         worker_init_fn=_leave_signals_to_parent,
+        generator=torch.Generator(),  # else it draws from the task's randomness
     )
+    for batch in loader:
+        if isinstance(batch, FlowmagError):
+            raise batch
+        yield batch
 
 
 class _From(torch.utils.data.Sampler[int]):
