@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from napari_flowmag import read_clip
-from napari_flowmag.demo import run_demo
+from napari_flowmag.demo import VIEWS, run_demo
 from napari_flowmag.synthetic.scenes import demo_clip, demo_kinds
 
 MARGIN, HEADING = 24, 44
+ROWS = {"beam": slice(44, 196), "cells": slice(20, 172)}
+"""The part of the frames that is shown."""
 
 
 def main() -> None:
@@ -33,7 +35,7 @@ def main() -> None:
 
 
 def figure(kind: str, model: str) -> Image.Image:
-    """Frames of largest motion before and after, above the x-t slices."""
+    """Frames of largest motion before and after, with the line of the x-t slices, above these."""
     known = demo_clip(kind)
     largest = int(np.abs(known.displacement).max(axis=(1, 2, 3)).argmax())
     with tempfile.TemporaryDirectory() as folder:
@@ -46,7 +48,9 @@ def figure(kind: str, model: str) -> Image.Image:
     titles = ("original", f"magnified x{result.alpha:g}")
     low, high = (0, 255) if known.frames.dtype == np.uint8 else np.percentile(frames, (0, 99.9))
     width = (slices.width - 3 * MARGIN) // 2
-    pictures = [shown(frame, low, high, width) for frame in frames]
+    pictures = [shown(frame[ROWS[kind]], low, high, width) for frame in frames]
+    for picture in pictures:
+        mark(picture, kind, picture.width / known.frames.shape[2])
     height = pictures[0].height
     sheet = Image.new("RGB", (slices.width, HEADING + height + MARGIN + slices.height), "white")
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(18)
@@ -63,6 +67,13 @@ def shown(frame: NDArray[np.generic], low: float, high: float, width: int) -> Im
     picture = Image.fromarray(np.round(unit * 255).astype(np.uint8)).convert("RGB")
     size = width, round(picture.height * width / picture.width)
     return picture.resize(size, Image.Resampling.BICUBIC)
+
+
+def mark(picture: Image.Image, kind: str, scale: float) -> None:
+    """Draw the line that the x-t slices lie on."""
+    corner = np.array([ROWS[kind].start, 0])
+    (y0, x0), (y1, x1) = ((np.array(end) - corner + 0.5) * scale for end in VIEWS[kind].line)
+    ImageDraw.Draw(picture).line((x0, y0, x1, y1), (255, 200, 0), 2)
 
 
 if __name__ == "__main__":

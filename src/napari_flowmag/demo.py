@@ -31,7 +31,7 @@ _NEAR = 8  # px around whatever moves that belong neither to it nor to the backg
 
 
 @dataclass(frozen=True)
-class _View:
+class View:
     """How a scene is best seen: its magnification, and the line for its x-t slice."""
 
     alpha: float
@@ -39,9 +39,9 @@ class _View:
     width: int
 
 
-_VIEWS = {
-    "beam": _View(20.0, ((95.0, 272.0), (145.0, 272.0)), 1),
-    "cells": _View(10.0, ((92.0, 143.0), (92.0, 213.0)), 3),
+VIEWS = {
+    "beam": View(20.0, ((95.0, 272.0), (145.0, 272.0)), 1),
+    "cells": View(10.0, ((92.0, 143.0), (92.0, 213.0)), 3),
 }
 
 
@@ -149,7 +149,7 @@ def run_demo(
     from napari_flowmag.magnification import Magnification
 
     known = demo_clip(kind, length=FRAMES)
-    view = _VIEWS[kind]
+    view = VIEWS[kind]
     settings = MagnifySettings(
         alpha=view.alpha if alpha is None else alpha, model=model, device=device
     )
@@ -219,7 +219,7 @@ def _clip(known: KnownClip, frames: NDArray[Any], name: str) -> Clip:
     )
 
 
-def _draw(path: Path, known: KnownClip, magnified: NDArray[Any], view: _View, alpha: float) -> None:
+def _draw(path: Path, known: KnownClip, magnified: NDArray[Any], view: View, alpha: float) -> None:
     slices = {
         "original": kymograph(known.frames, view.line, view.width),
         f"magnified ×{alpha:g}": kymograph(magnified, view.line, view.width),
