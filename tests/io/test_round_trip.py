@@ -72,7 +72,7 @@ def test_ome_tiff(clip):
     check_round_trip(clip, "clip.ome.tif")
 
 
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=15)
 @given(clips(dtypes=(*TYPES, "bool")))
 def test_ome_zarr(clip):
     check_round_trip(clip, "clip.ome.zarr")

@@ -214,8 +214,9 @@ def open_writer(
     """
     target = Path(path)
     whole = like if side_by_side is None else _beside(side_by_side, like)
-    module = _module(_format_to_write(target, like).writer)
-    module.check(target, whole)
+    with _disk_errors(target):
+        module = _module(_format_to_write(target, like).writer)
+        module.check(target, whole)
     with ExitStack() as stack:
         with _disk_errors(target):
             temporary = stack.enter_context(replacing(target))
@@ -247,20 +248,18 @@ def _format_to_write(path: Path, like: Clip) -> _Format:
     source = like.metadata.get("path")
     if source is not None and path.exists() and Path(source).exists() and path.samefile(source):
         raise FlowmagError(f"{path} is the input itself: give the output another name")
-    is_zarr = _module("ome_zarr").is_zarr(path)
-    if not path.suffix or (path.is_dir() and not is_zarr and path.suffix.lower() != ".zarr"):
-        if path.is_file():
-            raise FlowmagError(f"{path} is a file: give a new folder, or a name with a suffix")
-        return _FOLDER
     suffix = path.suffix.lower()
-    if suffix not in writable_suffixes():
+    if suffix in writable_suffixes():
+        form = next(f for f in _FORMATS if suffix in f.suffixes)
+        is_like = _module("ome_zarr").is_zarr(path) if form is _ZARR else path.is_file()
+    elif not suffix or path.is_dir():
+        form, is_like = _FOLDER, path.is_dir()
+    else:
         raise FlowmagError(
             f"{path}: flowmag does not write {suffix}: use {', '.join(writable_suffixes())}, or a "
             f"name without suffix for a folder of PNG files"
         )
-    form = next(f for f in _FORMATS if suffix in f.suffixes)
-    # Only what is replaced by its like is replaced at all.
-    if path.exists() and (not is_zarr if form is _ZARR else path.is_dir()):
+    if path.exists() and not is_like:  # only what is replaced by its like is replaced at all
         raise FlowmagError(f"{path} is there and is no {form.name}: give another name")
     return form
 

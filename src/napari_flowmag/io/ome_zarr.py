@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _MARKERS = ("zarr.json", ".zgroup", ".zarray", ".zattrs")
 _LARGEST_CHUNK = 1024  # rows and columns
-_COLOURS = ("00FF00", "FF00FF", "00FFFF", "FFFF00", "FF0000", "0000FF", "FFFFFF")
+_COLOURS: tuple[str, ...] = ("00FF00", "FF00FF", "00FFFF", "FFFF00", "FF0000", "0000FF", "FFFFFF")
 _RGB: tuple[str, ...] = ("FF0000", "00FF00", "0000FF", "FFFFFF")
 
 
