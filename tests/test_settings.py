@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import json
 import shlex
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from napari_flowmag.errors import FlowmagError
@@ -21,6 +24,7 @@ from napari_flowmag.settings import MagnifySettings
         {"start": 5, "stop": 5},
         {"stop": 0},
         {"value_range": (1, 1)},
+        {"value_range": (1,)},
         {"value_range": (0, float("inf"))},
         {"precision": "float8"},
         {"tile": 64},
@@ -48,3 +52,12 @@ def test_command_names_only_what_was_changed():
 def test_command_keeps_every_digit(alpha):
     words = shlex.split(MagnifySettings(alpha=alpha).to_command("a", "b"))
     assert float(words[words.index("--alpha") + 1]) == alpha
+
+
+def test_numbers_of_numpy_lists_and_paths_become_plain():
+    given = MagnifySettings(
+        np.float32(2), reference=np.int64(3), motion_channels=[np.uint8(1)], model=Path("m.pth")
+    )
+    plain = MagnifySettings(2.0, reference=3, motion_channels=(1,), model="m.pth")
+    assert given == plain
+    assert json.dumps(given.to_dict()) == json.dumps(plain.to_dict())

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import operator
 import shlex
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,6 +80,9 @@ class MagnifySettings:
     batch: int | None = None
 
     def __post_init__(self) -> None:
+        for name, kind in _KINDS.items():
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, kind(getattr(self, name)))
         check_alpha(self.alpha)
         for name in ("soft", "feather"):
             value = getattr(self, name)
@@ -89,6 +94,8 @@ class MagnifySettings:
             )
         self._check_range_of_frames()
         if self.value_range is not None:
+            if len(self.value_range) != 2:
+                raise FlowmagError(f"value range of {len(self.value_range)} numbers: give two")
             low, high = self.value_range
             if not (math.isfinite(low) and math.isfinite(high) and low < high):
                 raise FlowmagError(f"value range {low:g} to {high:g}: give two rising numbers")
@@ -149,6 +156,29 @@ def check_alpha(alpha: float) -> None:
     """
     if not (math.isfinite(alpha) and alpha >= 0):
         raise FlowmagError(f"alpha {alpha:g}: give a number of 0 or more")
+
+
+def _reference(value: Any) -> int | str:
+    return value if isinstance(value, str) else operator.index(value)
+
+
+def _floats(values: Any) -> tuple[float, ...]:
+    return tuple(float(value) for value in values)
+
+
+def _integers(values: Any) -> tuple[int, ...]:
+    return tuple(operator.index(value) for value in values)
+
+
+# Numbers of numpy, lists and paths are taken too; what is kept is plain, equal and fit for JSON.
+_KINDS: dict[str, Callable[[Any], Any]] = {
+    **dict.fromkeys(("alpha", "soft", "feather"), float),
+    **dict.fromkeys(("start", "stop", "tile", "batch"), operator.index),
+    **dict.fromkeys(("mask", "model", "device", "precision"), str),
+    "reference": _reference,
+    "motion_channels": _integers,
+    "value_range": _floats,
+}
 
 
 def _as_text(value: Any) -> str:

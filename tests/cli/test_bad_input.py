@@ -102,7 +102,7 @@ OPTIONS = {
     "no such channel": (["--motion-channels", "3"], "the clip has 1"),
     "channels as words": (["--motion-channels", "red"], "--motion-channels red"),
     "channel twice": (["--motion-channels", "0,0"], "repeat"),
-    "one value as range": (["--value-range", "3"], "--value-range has 1"),
+    "one value as range": (["--value-range", "3"], "value range of 1"),
     "falling range": (["--value-range", "3,2"], "value range 3 to 2"),
     "unknown model": (["--model", "nonsense"], "nonsense"),
     "missing model": (["--model", "missing.safetensors"], "no such file: missing.safetensors"),

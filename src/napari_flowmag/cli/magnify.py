@@ -144,7 +144,7 @@ def magnify(
         motion_channels=_numbers("--motion-channels", motion_channels, int),
         start=start,
         stop=stop,
-        value_range=_pair(_numbers("--value-range", value_range, float)),
+        value_range=_numbers("--value-range", value_range, float),
         device=device,
         precision=precision,
         tile=tile,
@@ -218,11 +218,3 @@ def _numbers(option: str, text: str | None, kind: Callable[[str], Any]) -> tuple
         return tuple(kind(word) for word in text.split(","))
     except ValueError:
         raise FlowmagError(f"{option} {text}: give numbers with commas between them") from None
-
-
-def _pair(numbers: tuple[float, ...] | None) -> tuple[float, float] | None:
-    if numbers is None:
-        return None
-    if len(numbers) != 2:
-        raise FlowmagError(f"--value-range has {len(numbers)} numbers: give LOW,HIGH")
-    return numbers[0], numbers[1]
