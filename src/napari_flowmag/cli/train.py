@@ -49,12 +49,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         else:
             _train_magnifier(arguments)
     except FlowmagError as error:
-        print(f"flowmag-train: error: {error}", file=sys.stderr)
-        return 2
+        return _fail(str(error))
+    except OSError as error:
+        return _fail(f"{error.filename or 'system'}: {error.strerror or error}")
     except (Cancelled, KeyboardInterrupt) as stop:
         print(f"flowmag-train: {str(stop) or 'interrupted'}", file=sys.stderr)
         return 130
     return 0
+
+
+def _fail(reason: str) -> int:
+    print(f"flowmag-train: error: {' '.join(reason.split())}", file=sys.stderr)
+    return 2
 
 
 def _train_magnifier(arguments: list[str]) -> None:

@@ -93,11 +93,10 @@ def select_pairs(source: Path, out: Path, config: SelectionConfig, report: Repor
     """
     from napari_flowmag.flow import load_flow
 
+    clips = find_clips(source)
     flow = load_flow(config.selection_flow)
-    for side in ("frameA", "frameB"):
-        (out / "train" / side).mkdir(parents=True, exist_ok=True)
     names: list[str] = []
-    for index, path in enumerate(find_clips(source)):
+    for index, path in enumerate(clips):
         try:
             kept = list(_select_from(path, f"{index:04d}_{path.stem}", out, flow, config))
         except FlowmagError as error:
@@ -114,25 +113,41 @@ def select_pairs(source: Path, out: Path, config: SelectionConfig, report: Repor
 
 
 def find_clips(source: Path) -> list[Path]:
-    """List the clips of a folder, in order of their names.
+    """List the clips of a folder and its subfolders, in order of their names.
 
     Raises
     ------
     FlowmagError
         If there are none.
     """
-    if source.is_file():
-        return [source]
-    if not source.is_dir():
+    if not source.exists():
         raise FlowmagError(f"{source}: no such file or folder")
-    from napari_flowmag.io import is_clip
-
-    if is_clip(source):
-        return [source]
-    clips = sorted(path for path in source.iterdir() if is_clip(path))
+    clips = list(_walk(source))
     if not clips:
         raise FlowmagError(f"{source}: holds neither frame pairs (train/frameA …) nor clips")
     return clips
+
+
+def _walk(path: Path) -> Iterator[Path]:
+    from napari_flowmag.io import is_clip
+
+    if path.is_file() or (is_clip(path) and not _holds_clips(path)):
+        if is_clip(path):
+            yield path
+    else:
+        for child in sorted(path.iterdir()):
+            yield from _walk(child)
+
+
+def _holds_clips(folder: Path) -> bool:
+    """Tell a folder of clips from a clip that is a folder of single pictures."""
+    from napari_flowmag.io import is_clip, read_clip
+
+    kinds = {p.suffix.lower(): p for p in sorted(folder.iterdir()) if p.is_file() and is_clip(p)}
+    try:
+        return any(len(read_clip(path)) > 1 for path in kinds.values())
+    except FlowmagError:
+        return True  # a damaged file is reported when its turn comes
 
 
 def _select_from(
@@ -154,7 +169,9 @@ def _select_from(
                 continue
             file = f"{name}_p{plane}_t{start:06d}_s{stride}.tif"
             for side, picture in (("frameA", first), ("frameB", second)):
-                tifffile.imwrite(out / "train" / side / file, picture, compression="zlib")
+                folder = out / "train" / side
+                folder.mkdir(parents=True, exist_ok=True)
+                tifffile.imwrite(folder / file, picture, compression="zlib")
             yield file
 
 

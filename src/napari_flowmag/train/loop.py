@@ -6,9 +6,8 @@ import contextlib
 import io
 import itertools
 import math
-import signal
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,16 +17,15 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from napari_flowmag.checkpoint import read_pickle, save_checkpoint, write_atomically
 from napari_flowmag.device import resolve_device
 from napari_flowmag.errors import Cancelled, FlowmagError
 from napari_flowmag.train.config import LoopConfig
+from napari_flowmag.train.feed import Batch, feed
 from napari_flowmag.train.interrupt import stop_signal
 from napari_flowmag.train.monitor import Monitor
-
-Batch = dict[str, Tensor]
 
 WEIGHTS, STATE, BAD_BATCH = "model.safetensors", "state.pt", "bad_batch.pt"
 
@@ -159,7 +157,9 @@ def fit(task: Task, config: LoopConfig, resume: bool = False) -> Path:
     with (
         Monitor(config, run.step) as monitor,
         stop_signal() as stop,
-        contextlib.closing(_batches(task.dataset, config, run.step)) as batches,
+        contextlib.closing(
+            feed(task.dataset, run.step * config.accumulate, config.workers)
+        ) as batches,
     ):
         while (done := progress()) < 1 and not stop.is_set():
             rate = config.lr * min(1, (run.step + 1) / max(1, config.warmup))
@@ -252,51 +252,6 @@ def _averaged(module: nn.Module, decay: float) -> AveragedModel:
         get_ema_multi_avg_fn(now)(averaged, current, n)  # type: ignore[no-untyped-call]
 
     return AveragedModel(module, multi_avg_fn=update, use_buffers=True)
-
-
-def _leave_signals_to_parent(_: int) -> None:
-    # Ctrl-C, and a scheduler that ends a job, reach the whole process group. The training process
-    # answers; workers, which end with it, must feed the step at hand.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-
-
-class _Sealed(Dataset[Batch | FlowmagError]):
-    """Hands errors over as values: a worker that raises would bury the message in a traceback."""
-
-    def __init__(self, dataset: Dataset[Batch]) -> None:
-        self.dataset = dataset
-
-    def __getitem__(self, index: int) -> Batch | FlowmagError:
-        try:
-            return self.dataset[index]
-        except FlowmagError as error:
-            return error
-
-
-def _batches(dataset: Dataset[Batch], config: LoopConfig, step: int) -> Generator[Batch]:
-    loader: DataLoader[Batch | FlowmagError] = DataLoader(
-        _Sealed(dataset),
-        batch_size=None,
-        sampler=_From(step * config.accumulate),
-        num_workers=config.workers,
-        worker_init_fn=_leave_signals_to_parent,
-        generator=torch.Generator(),  # else it draws from the task's randomness
-    )
-    for batch in loader:
-        if isinstance(batch, FlowmagError):
-            raise batch
-        yield batch
-
-
-class _From(torch.utils.data.Sampler[int]):
-    """The batch numbers from `start` on, without end: the budget ends the loop."""
-
-    def __init__(self, start: int) -> None:
-        self.start = start
-
-    def __iter__(self) -> Iterator[int]:
-        return itertools.count(self.start)
 
 
 def _validate(task: Task, run: _Run, monitor: Monitor) -> None:

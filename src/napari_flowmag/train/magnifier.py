@@ -20,8 +20,7 @@ from napari_flowmag.models.base import Magnifier
 from napari_flowmag.synthetic.pairs import PairSettings, load_textures, random_pairs
 from napari_flowmag.train.config import AugmentConfig, MagnifierConfig, plain
 from napari_flowmag.train.data import PairBatches, PairFolder, hold_out
-
-Batch = dict[str, Tensor]
+from napari_flowmag.train.feed import Batch
 
 SHOWN = 4
 """Held-out pairs in the picture for TensorBoard."""
@@ -139,11 +138,11 @@ class MagnifierTask:
 
     def checkpoint(self) -> dict[str, Any]:
         """Return what is saved beside the weights."""
-        # Names of files suffice: where they lay on this machine is nobody's business.
-        settings = {
-            name: Path(value).name if name in {"textures", "init", "init_flow"} and value else value
-            for name, value in plain(self.config, self.augment).items()
-        }
+        settings = plain(self.config, self.augment)
+        for name in ("init", "init_flow", "flow", "textures"):
+            # Names suffice: where files lay on this machine is nobody's business.
+            if settings[name] is not None:
+                settings[name] = Path(settings[name]).name
         return {
             "kind": "magnifier",
             "architecture": self.module.architecture,

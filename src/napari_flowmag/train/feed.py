@@ -1,0 +1,78 @@
+"""Batches for the training loop, prepared ahead in another process."""
+
+from __future__ import annotations
+
+import itertools
+import signal
+from collections.abc import Generator, Iterator
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from napari_flowmag.errors import FlowmagError
+
+Batch = dict[str, Tensor]
+
+
+def feed(dataset: Dataset[Batch], start: int, workers: int) -> Generator[Batch]:
+    """Yield ``dataset[start]``, ``dataset[start + 1]`` and so on, without end.
+
+    Close the generator to end the workers.
+
+    Parameters
+    ----------
+    dataset
+        Each item is one finished batch.
+    start
+        Number of the first batch.
+    workers
+        Processes that prepare batches; 0 prepares them here.
+
+    Raises
+    ------
+    FlowmagError
+        What the dataset raises, with its own message.
+    """
+    loader: DataLoader[Batch | FlowmagError] = DataLoader(
+        _Sealed(dataset),
+        batch_size=None,
+        sampler=_From(start),
+        num_workers=workers,
+        worker_init_fn=_leave_signals_to_parent,
+        generator=torch.Generator(),  # else it draws from the task's randomness
+    )
+    for batch in loader:
+        if isinstance(batch, FlowmagError):
+            raise batch
+        yield batch
+
+
+class _Sealed(Dataset[Batch | FlowmagError]):
+    """Hands errors over as values: a worker that raises would bury the message in a traceback."""
+
+    def __init__(self, dataset: Dataset[Batch]) -> None:
+        self.dataset = dataset
+
+    def __getitem__(self, index: int) -> Batch | FlowmagError:
+        try:
+            return self.dataset[index]
+        except FlowmagError as error:
+            return error
+
+
+class _From(Sampler[int]):
+    """The batch numbers from `start` on, without end: the budget ends the loop."""
+
+    def __init__(self, start: int) -> None:
+        self.start = start
+
+    def __iter__(self) -> Iterator[int]:
+        return itertools.count(self.start)
+
+
+def _leave_signals_to_parent(_: int) -> None:
+    # Ctrl-C, and a scheduler that ends a job, reach the whole process group. The training process
+    # answers; workers, which end with it, must feed the step at hand.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)

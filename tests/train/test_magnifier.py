@@ -1,0 +1,193 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tifffile
+import torch
+from torch import Tensor, nn
+
+from napari_flowmag.checkpoint import read_checkpoint, save_checkpoint
+from napari_flowmag.errors import FlowmagError
+from napari_flowmag.flow.gauss_newton import GaussNewtonFlow
+from napari_flowmag.train.config import AugmentConfig, LoopConfig, MagnifierConfig
+from napari_flowmag.train.data import PairFolder
+from napari_flowmag.train.loop import fit
+from napari_flowmag.train.magnifier import MagnifierTask, MixedBatches, draw_alpha
+
+AUGMENT = AugmentConfig(crop=32, rotation=0.0, jitter=(0.0, 0.0, 0.0, 0.0))
+SMALL: dict[str, Any] = {"width": 4, "context": 4, "steps": (1, 1, 1)}
+
+
+def save_flow(path: Path) -> str:
+    torch.manual_seed(5)
+    flow = GaussNewtonFlow(*SMALL.values())
+    facts: Any = {"kind": "flow", "architecture": "gauss_newton", "training": {}}
+    save_checkpoint(path, flow, config=flow.config, **facts)
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def flow(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return save_flow(tmp_path_factory.mktemp("flow") / "flow.safetensors")
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory: pytest.TempPathFactory) -> PairFolder:
+    root = tmp_path_factory.mktemp("pairs")
+    generator = torch.Generator().manual_seed(0)
+    for side in ("frameA", "frameB"):
+        (root / side).mkdir()
+        for i in range(6):
+            picture = torch.randint(256, (40, 48, 3), generator=generator, dtype=torch.uint8)
+            tifffile.imwrite(root / side / f"{i}.tif", picture.numpy())
+    return PairFolder(root, tuple(f"{i}.tif" for i in range(6)))
+
+
+def settings(known_flow: str, **changes: Any) -> MagnifierConfig:
+    basic: dict[str, Any] = {"flow": known_flow, "batch": 2, "held_out": 2}
+    if "init" not in changes:
+        basic |= {"architecture": "unet", "model": {"width": 4}}
+    return MagnifierConfig(**{**basic, **changes})
+
+
+def loop(out: Path, steps: int = 1) -> LoopConfig:
+    return LoopConfig(out, steps=steps, warmup=0, ema=0.0, workers=0, threads=1, device="cpu")
+
+
+@pytest.mark.parametrize(
+    "model",
+    [{}, {"architecture": "field", "model": SMALL, "alpha_min": 0.5}],
+    ids=["unet", "field"],
+)
+def test_training_changes_the_magnifier_and_not_the_flow(
+    tmp_path: Path, pairs: PairFolder, flow: str, model: dict[str, Any]
+) -> None:
+    config = settings(flow, **model, normalise=0.5, max_motion=8.0)
+    task = MagnifierTask(pairs, config, AUGMENT)
+    before = {k: v.clone() for k, v in task.module.state_dict().items()}
+    weights = fit(task, loop(tmp_path, steps=2))
+    saved = read_checkpoint(weights, "magnifier")
+    assert any(not torch.equal(before[k], v) for k, v in saved.state.items())
+    torch.testing.assert_close(
+        task.objective.flow.state_dict(), read_checkpoint(flow).state, rtol=0, atol=0
+    )
+    assert saved.training["pairs"] == 4
+    assert saved.training["settings"]["max_motion"] == 8.0
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert {"val_loss", "val_magnification", "val_colour", "val_achieved"} <= set(lines[-1])
+
+
+def test_pictures_show_reference_frame_and_result(pairs: PairFolder, flow: str) -> None:
+    (picture,) = MagnifierTask(pairs, settings(flow), AUGMENT).pictures().values()
+    assert picture.shape == (2 * 32, 3 * 32, 3)
+    assert picture.dtype == "uint8"
+
+
+def test_nothing_held_out_means_no_validation(pairs: PairFolder, flow: str) -> None:
+    task = MagnifierTask(pairs, settings(flow, held_out=0), AUGMENT)
+    assert task.count == 6
+    assert task.validate() == task.pictures() == {}
+
+
+def test_init_starts_from_a_trained_magnifier(tmp_path: Path, pairs: PairFolder, flow: str) -> None:
+    weights = fit(MagnifierTask(pairs, settings(flow), AUGMENT, seed=3), loop(tmp_path))
+    task = MagnifierTask(pairs, settings(flow, init=str(weights)), AUGMENT)
+    torch.testing.assert_close(
+        task.module.state_dict(), read_checkpoint(weights).state, rtol=0, atol=0
+    )
+    assert task.checkpoint()["training"]["settings"]["init"] == "model.safetensors"
+
+
+def test_the_flow_part_starts_from_a_flow(pairs: PairFolder, flow: str) -> None:
+    config = settings(flow, architecture="field", model=SMALL, init_flow=flow)
+    part = MagnifierTask(pairs, config, AUGMENT).module.flow
+    assert isinstance(part, nn.Module)
+    torch.testing.assert_close(part.state_dict(), read_checkpoint(flow).state, rtol=0, atol=0)
+
+
+def draws(**changes: Any) -> Tensor:
+    motion = torch.zeros(3, 2, 10, 10)
+    motion[1] = 3.0
+    motion[2, 0] = 40.0
+    even = torch.linspace(0, 1, 201).repeat(3, 1)
+    config = MagnifierConfig(**changes)
+    return torch.stack([draw_alpha(column, motion, config) for column in even.T], 1)
+
+
+def test_alpha_is_even_in_its_logarithm() -> None:
+    alpha = draws(alpha_min=1.0, alpha_max=16.0)
+    torch.testing.assert_close(alpha.log2(), torch.linspace(0, 4, 201).repeat(3, 1))
+
+
+def test_alpha_keeps_the_magnified_motion_in_bounds() -> None:
+    alpha = draws(max_motion=30.0)
+    assert float(alpha[0].max()) == pytest.approx(16.0)
+    assert float(alpha[1].max()) == pytest.approx(30 / (3 * 2**0.5))
+    assert torch.equal(alpha[2], torch.ones(201)), "never below alpha_min"
+
+
+def test_synthetic_pairs_bring_their_own_flow(pairs: PairFolder, flow: str) -> None:
+    task = MagnifierTask(pairs, settings(flow, synthetic=0.5, batch=8), AUGMENT)
+    assert isinstance(task.dataset, MixedBatches)
+    real = MagnifierTask(pairs, settings(flow, batch=8), AUGMENT).dataset
+    mixed = task.dataset[0]
+    known = mixed["known"]
+    assert 0 < int(known.sum()) < 8
+    assert torch.equal(mixed["frame"][~known], real[0]["frame"][~known])
+    assert mixed["flow"][known].abs().amax((1, 2, 3)).min() > 0
+    torch.testing.assert_close(mixed, task.dataset[0], rtol=0, atol=0)
+
+    class Blind(nn.Module):
+        def forward(self, first: Tensor, second: Tensor) -> Tensor:
+            return 0 * second[:, :2]
+
+    object.__setattr__(task.objective, "flow", Blind())
+    _, terms = task.loss({**mixed, "flow": torch.full_like(mixed["flow"], 2.0)})
+    alpha = draw_alpha(mixed["draw"], mixed["flow"], task.config)
+    assert float(terms["magnification"]) == pytest.approx(
+        float((2 * alpha * known).mean()), rel=1e-5
+    )
+
+
+def test_still_noisy_pairs_ask_for_no_motion(pairs: PairFolder, flow: str) -> None:
+    augment = AugmentConfig(crop=32, still=1.0, noise=0.1)
+    task = MagnifierTask(pairs, settings(flow), augment)
+    batch = task.dataset[0]
+    assert torch.equal(batch["reference"], batch["frame"])
+    assert not torch.equal(batch["noisy_reference"], batch["noisy_frame"])
+    seen: list[Tensor] = []
+    task.module.register_forward_hook(lambda _, inputs, __: seen.extend(inputs[:2]))
+    task.loss(batch)
+    assert torch.equal(seen[1], batch["noisy_frame"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"model": {"width": 4, "depth": 3}}, "setting model .*depth"),
+        ({"alpha_max": 32.0}, "alpha_max = 1, 32: architecture unet covers 1 to 16"),
+        ({"alpha_min": 0.5}, "architecture unet covers 1 to 16"),
+        ({"init": "nowhere.safetensors"}, "nowhere.safetensors"),
+        ({"init": "x.safetensors", "model": {"width": 4}}, "leave it out with init"),
+        ({"flow": "nonsense"}, "unknown flow 'nonsense'"),
+        ({"flow_options": {"speed": 3}}, "speed"),
+        ({"flow": "dis"}, "no gradients"),
+        ({"held_out": 6}, "leaves none"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(
+    pairs: PairFolder, flow: str, changes: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(FlowmagError, match=says):
+        MagnifierTask(pairs, settings(flow, **changes), AUGMENT)
+
+
+def test_a_flow_that_does_not_fit_is_refused(tmp_path: Path, pairs: PairFolder, flow: str) -> None:
+    other = settings(flow, architecture="field", model={**SMALL, "width": 8}, init_flow=flow)
+    with pytest.raises(FlowmagError, match="does not fit the flow part of field"):
+        MagnifierTask(pairs, other, AUGMENT)
+    with pytest.raises(FlowmagError, match="unet has no flow part"):
+        MagnifierTask(pairs, settings(flow, init_flow=flow), AUGMENT)
