@@ -16,6 +16,7 @@ from napari_flowmag import engine
 from napari_flowmag.errors import Cancelled, FlowmagError
 from napari_flowmag.frames import as_frames
 from napari_flowmag.magnify import Magnification, magnify, magnify_frames
+from napari_flowmag.models.field import FieldMagnifier
 from napari_flowmag.settings import MagnifySettings
 from napari_flowmag.strength import strength
 
@@ -320,6 +321,21 @@ def test_other_errors_of_a_model_are_not_hidden(paint_magnifier):
     paint_magnifier.predict = broken
     with pytest.raises(RuntimeError, match="shapes"):
         magnify(np.random.default_rng(0).random((2, 20, 30)), 3, model=paint_magnifier)
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+@pytest.mark.parametrize("alpha", [0.3, 6])
+def test_engine_gives_what_the_module_gives(texture, alpha, batch):
+    torch.manual_seed(0)
+    module = FieldMagnifier().eval()
+    clips = [texture([(0, 0), (0.3, 0.1), (0.5, -0.4)], 45, 62, seed=seed) for seed in range(3)]
+    frames = np.stack(clips, -1).astype(np.float32)
+    frames = (frames - frames.min()) / np.ptp(frames)  # so that module and engine see the same
+    magnified = magnify(frames, alpha, model=module, batch=batch, axes="TYXS")
+    tensor = torch.from_numpy(frames).movedim(-1, 1)
+    with torch.inference_mode():
+        exact = module(tensor[:1].expand(3, -1, -1, -1), tensor, torch.full((3,), alpha))
+    np.testing.assert_allclose(magnified, exact.clamp(0, 1).movedim(1, -1), atol=1e-3)
 
 
 # streaming

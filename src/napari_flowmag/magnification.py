@@ -178,11 +178,16 @@ class Magnification:
 
     def close(self) -> None:
         """Let go of the model and of everything computed, on the GPU too."""
+        from napari_flowmag.device import release_memory
+
         self._latest = None
         self.__dict__.pop("_work", None)
         engine, _ = self.__dict__.pop("_model", (None, ""))
         if engine is not None:
+            device = engine.device
             engine.forget()
+            del engine  # the model goes with it, and only then can its memory be given back
+            release_memory(device)
 
     def _select(self) -> range:
         count, start = len(self._frames), self.settings.start or 0

@@ -152,15 +152,13 @@ def magnify(
     )
     if fps is not None and not 0 < fps < float("inf"):
         raise FlowmagError(f"--fps {fps:g}: give a number above 0")
-    started = time.perf_counter()
-    job, written = _run(clip, output, settings, fps, side_by_side)
-    summary = _summary(job, written, output, time.perf_counter() - started)
+    summary = _run(clip, output, settings, fps, side_by_side)
     print(json.dumps(summary) if as_json else _sentence(summary))
 
 
 def _run(
     path: Path, output: Path, settings: MagnifySettings, fps: float | None, side_by_side: bool
-) -> tuple[Magnification, Clip]:
+) -> dict[str, Any]:
     from napari_flowmag.cli.progress import progress_bar
     from napari_flowmag.io import open_writer, read_clip
     from napari_flowmag.magnify import magnify_clip
@@ -173,9 +171,11 @@ def _run(
         open_writer(output, original, side_by_side=left, provenance=job.provenance()) as writer,
         progress_bar("magnify", len(job)) as progress,
     ):
+        started = time.perf_counter()
         for frame in job.frames(progress):
             writer.write(frame)
-    return job, original
+        seconds = time.perf_counter() - started
+    return _summary(job, original, output, seconds)
 
 
 def _summary(job: Magnification, clip: Clip, output: Path, seconds: float) -> dict[str, Any]:

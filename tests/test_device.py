@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from napari_flowmag.device import autocast, is_out_of_memory, resolve_device
+from napari_flowmag.errors import FlowmagError
+
+
+def test_auto_takes_a_gpu_if_there_is_one():
+    assert resolve_device().type == ("cuda" if torch.cuda.is_available() else "cpu")
+    assert resolve_device("cpu") == torch.device("cpu")
+
+
+@pytest.mark.parametrize("name", ["", "gpu", "warp drive", "cuda:99"])
+def test_devices_that_are_not_there(name):
+    with pytest.raises(FlowmagError, match="device"):
+        resolve_device(name)
+
+
+def test_full_memory_is_told_from_other_errors():
+    with pytest.raises(RuntimeError) as error:
+        torch.empty(2**58)
+    assert is_out_of_memory(error.value)
+    assert is_out_of_memory(MemoryError())
+    assert is_out_of_memory(torch.cuda.OutOfMemoryError("CUDA out of memory."))
+    assert not is_out_of_memory(RuntimeError("sizes do not match"))
+    assert not is_out_of_memory(ValueError("out of memory"))
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_networks_compute_as_precisely_as_asked(precision):
+    layer = torch.nn.Conv2d(1, 1, 3)
+    with autocast(torch.device("cpu"), precision), torch.inference_mode():
+        assert layer(torch.zeros(1, 1, 8, 8)).dtype == getattr(torch, precision)
