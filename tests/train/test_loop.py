@@ -79,7 +79,7 @@ def metrics(out: Path) -> list[dict[str, float]]:
 def assert_same_run(one: Path, other: Path) -> None:
     def state(out: Path) -> dict[str, Any]:
         found = torch.load(out / "state.pt", weights_only=True)
-        return {k: found[k] for k in ("step", "module", "averaged", "optimiser")}
+        return {k: found[k] for k in ("step", "module", "averaged", "optimiser", "precision")}
 
     torch.testing.assert_close(state(one), state(other), rtol=0, atol=0)
     name = "model.safetensors"
@@ -103,6 +103,22 @@ def test_a_stopped_run_resumes_bit_for_bit(
         fit(TinyTask({5: send(number)}), loop)
     fit(TinyTask(), loop, resume=True)
     assert_same_run(tmp_path, uninterrupted)
+
+
+@pytest.mark.parametrize("precision", ["bf16-mixed", "16-mixed"])
+def test_mixed_precision_leaves_pictures_alone_and_resumes(tmp_path: Path, precision: str) -> None:
+    class Careful(TinyTask):
+        def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+            assert batch["x"].dtype == torch.float32
+            assert self.module[0](batch["x"]).dtype != torch.float32
+            return super().loss(batch)
+
+    fit(Careful(), config(tmp_path / "whole", precision=precision))
+    loop = config(tmp_path / "parts", precision=precision)
+    with pytest.raises(Cancelled):
+        fit(Careful({2: send(signal.SIGINT)}), loop)
+    fit(Careful(), loop, resume=True)
+    assert_same_run(tmp_path / "whole", tmp_path / "parts")
 
 
 def test_handlers_are_put_back(tmp_path: Path) -> None:
@@ -220,6 +236,26 @@ def test_a_budget_of_minutes_ends_the_run(tmp_path: Path) -> None:
     state = torch.load(tmp_path / "state.pt", weights_only=True)
     assert state["step"] > 1
     assert state["elapsed"] >= 0.003 * 60
+
+
+def test_tensorboard_gets_scalars_and_pictures(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    fit(TinyTask(), config(tmp_path))
+    events = EventAccumulator(str(tmp_path)).Reload()
+    written = [line["loss"] for line in metrics(tmp_path) if "loss" in line]
+    np.testing.assert_allclose([e.value for e in events.Scalars("loss")], written, rtol=1e-6)
+    assert (events.Images("black")[0].height, events.Images("black")[0].width) == (4, 6)
+
+
+def test_tensorboard_may_be_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    fit(TinyTask(), config(tmp_path))
+    assert {p.name for p in tmp_path.iterdir()} == {
+        "state.pt",
+        "model.safetensors",
+        "metrics.jsonl",
+    }
 
 
 def test_there_must_be_something_to_resume(tmp_path: Path) -> None:

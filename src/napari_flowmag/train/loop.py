@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.plugins import MixedPrecision
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import Dataset
@@ -227,12 +228,20 @@ class _Forward(nn.Module):
         return self.loss(batch)
 
 
+class _Mixed(MixedPrecision):
+    """Mixed precision for the arithmetic alone: rounded pictures would lose sub-pixel motion."""
+
+    def convert_input(self, data: Any) -> Any:
+        return data
+
+
 def _start(task: Task, config: LoopConfig) -> tuple[_Run, nn.Module]:
     if config.threads:
         torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
     device = resolve_device(config.device).type
-    fabric = Fabric(accelerator=device, devices=1, precision=config.precision)
+    mixed: list[Any] = [] if config.precision == "32-true" else [_Mixed(config.precision, device)]
+    fabric = Fabric(accelerator=device, devices=1, plugins=mixed)
     task.module.train()
     trained = [p for p in task.module.parameters() if p.requires_grad]
     groups = [
