@@ -106,9 +106,8 @@ def report(errors: dict[tuple[float, str, str], list[float]], as_json: bool) -> 
         print(json.dumps(rows, indent=1))
         return
     for row in rows:
-        print(
-            f"α {row['alpha']:<5g} {row['flow']:10s} {row['method']:40s} {row['motion_error']:.3f} px"
-        )
+        setting = f"α {row['alpha']:<5g} {row['flow']:10s} {row['method']:40s}"
+        print(f"{setting} {row['motion_error']:.3f} px")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, Literal, TypeVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +16,23 @@ Padding = Literal["border", "reflection", "zeros"]
 
 MARGIN = 2
 """Spline coefficients around a picture: what reading at its border touches."""
+
+
+_Function = TypeVar("_Function", bound=Callable[..., Tensor])
+
+
+def full_precision(function: _Function) -> _Function:
+    """Keep a function of a float32 tensor in float32 under mixed precision.
+
+    Autocast would filter pictures in half precision, which α then multiplies.
+    """
+
+    @wraps(function)
+    def run(x: Tensor, *args: Any, **options: Any) -> Tensor:
+        with torch.autocast(x.device.type, enabled=False):
+            return function(x, *args, **options)
+
+    return cast("_Function", run)
 
 
 def identity_grid(height: int, width: int, like: Tensor) -> Tensor:
@@ -73,6 +92,7 @@ def sample(
     return F.grid_sample(image, grid, mode=mode, padding_mode=padding, align_corners=True)
 
 
+@full_precision
 def spline_coefficients(image: Tensor) -> Tensor:
     """Prepare a picture for :func:`sample_spline`: with them it passes through every pixel.
 
@@ -172,7 +192,9 @@ def splat(values: Tensor, flow: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]
     out = carried.new_zeros(batch, channels + 1, height * width)
     for right in (0, 1):
         for down in (0, 1):
-            share = (part[:, 0] if right else 1 - part[:, 0]) * (part[:, 1] if down else 1 - part[:, 1])
+            share = (part[:, 0] if right else 1 - part[:, 0]) * (
+                part[:, 1] if down else 1 - part[:, 1]
+            )
             x, y = corner[:, 0] + right, corner[:, 1] + down
             inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
             index = (y.clamp(0, height - 1) * width + x.clamp(0, width - 1)).long()

@@ -25,10 +25,13 @@ from torch import Tensor, nn
 
 from napari_flowmag.flow.gauss_newton import GaussNewtonFlow, Prepared
 from napari_flowmag.models.base import Alpha, Magnifier, broadcast_alpha
-from napari_flowmag.warp import MARGIN, sample, sample_spline, spline_coefficients, splat
+from napari_flowmag.warp import MARGIN, sample, sample_spline, splat, spline_coefficients
 
 ROUNDS = 6
 """Fixed-point rounds for the sampling field."""
+
+REACH = 2.0
+"""How far (px) rounds may lead from where they start."""
 
 
 class FieldMagnifier(Magnifier):
@@ -53,17 +56,19 @@ class FieldMagnifier(Magnifier):
         self.config: dict[str, Any] = self.flow.config
         # how much of the reference to mix in, and how important a point is where points meet
         self.maps = nn.Conv2d(width, 2, 3, 1, 1)
-        nn.init.zeros_(self.maps.weight)
-        nn.init.zeros_(self.maps.bias)  # type: ignore[arg-type]
+        for parameter in self.maps.parameters():
+            nn.init.zeros_(parameter)
 
     def prepare(self, reference: Tensor) -> Prepared:
         """Pyramid and features of the reference, see the base class."""
         return self.flow.prepare(reference)
 
     def predict(self, prepared: Prepared, frame: Tensor, alpha: Alpha) -> Tensor:
-        """Motion (px, 2 maps), share of the reference [0, 1] and importance, on the reference's grid."""
+        """Give motion (2 maps, px), share of the reference [0, 1] and importance."""
         estimate = self.flow.estimate(prepared, frame)
-        maps = F.interpolate(self.maps(estimate.hidden), scale_factor=2, mode="bilinear", align_corners=False)
+        maps = F.interpolate(
+            self.maps(estimate.hidden).float(), scale_factor=2, mode="bilinear", align_corners=False
+        )
         maps = maps[..., : frame.shape[-2], : frame.shape[-1]]
         return torch.cat([estimate.flow, maps[:, :1].sigmoid(), maps[:, 1:]], 1)
 
@@ -102,13 +107,21 @@ def sampling_field(displacement: Tensor, importance: Tensor, rounds: int = ROUND
         the last round.
     """
     with torch.no_grad():
-        field = _start(displacement, importance)
-        for i in range(rounds - 1):
-            # Full rounds converge fastest where they converge; half ones settle on the
-            # border of a disoccluded region, where full ones would jump to and fro.
-            update = -sample(displacement, field)
-            field = update if i < rounds // 2 else (field + update) / 2
-    return -sample(displacement, field)
+        start = field = _start(displacement, importance)
+        for _ in range(rounds - 1):
+            field = _near(start, -sample(displacement, field))
+    return _near(start, -sample(displacement, field))
+
+
+def _near(start: Tensor, field: Tensor) -> Tensor:
+    """Keep what lies within `REACH` px of the start, return to the start beyond.
+
+    Where α F varies by more than 1 px a px (occlusion, torn motion) rounds do not converge
+    but jump about; the start is what was pushed there, and smooth.
+    """
+    change = field - start
+    keep = (REACH + 1 - torch.hypot(change[:, :1], change[:, 1:])).clamp(0, 1)
+    return start + keep * change
 
 
 def _start(displacement: Tensor, importance: Tensor) -> Tensor:
@@ -118,15 +131,24 @@ def _start(displacement: Tensor, importance: Tensor) -> Tensor:
     weight = F.avg_pool2d(importance, 2, ceil_mode=True, count_include_pad=False)
     length = torch.hypot(small[:, :1], small[:, 1:])
     weight = (weight + length.clamp(max=4)).clamp(-8, 8).exp()
-    total, share = splat(-small, small / 2, weight)
-    pyramid = [(total, share)]
-    while min(pyramid[-1][0].shape[-2:]) > 1:
-        pyramid.append((_pool(pyramid[-1][0]), _pool(pyramid[-1][1])))
-    filled = total.new_zeros(total.shape[0], 2, 1, 1)
-    for total, share in reversed(pyramid):
-        coarse = F.interpolate(filled, size=total.shape[-2:], mode="bilinear", align_corners=False)
-        filled = (total + 1e-3 * coarse) / (share + 1e-3)
-    return F.interpolate(filled, scale_factor=2, mode="bilinear", align_corners=False)[..., : size[0], : size[1]]
+    # A fourth value of 1 counts arrivals: how well a place is covered, whatever their weight.
+    carried = torch.cat([-small * weight, weight, torch.ones_like(weight)], 1)
+    arrived, _ = splat(carried, small / 2, torch.ones_like(weight))
+    pyramid = [arrived]
+    while min(pyramid[-1].shape[-2:]) > 1:
+        pyramid.append(_pool(pyramid[-1]))
+    filled = pyramid[-1][:, :2] / pyramid[-1][:, 2:3].clamp_min(1e-6)
+    for arrived in reversed(pyramid[:-1]):
+        coarse = F.interpolate(filled, scale_factor=2, mode="bilinear", align_corners=False)
+        coarse = coarse[..., : arrived.shape[-2], : arrived.shape[-1]]
+        mean = arrived[:, :2] / arrived[:, 2:3].clamp_min(1e-6)
+        # Lone arrivals in a hole are torn off their surroundings: the coarser mean is better.
+        covered = F.avg_pool2d(arrived[:, 3:], 3, 1, 1, count_include_pad=False)
+        covered = (2 * covered - 0.5).clamp(0, 1) * (arrived[:, 3:] > 1e-3)
+        filled = covered * mean + (1 - covered) * coarse
+    return F.interpolate(filled, scale_factor=2, mode="bilinear", align_corners=False)[
+        ..., : size[0], : size[1]
+    ]
 
 
 def _pool(x: Tensor) -> Tensor:

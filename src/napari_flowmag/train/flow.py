@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from napari_flowmag.checkpoint import read_checkpoint
 from napari_flowmag.flow.gauss_newton import GaussNewtonFlow
 from napari_flowmag.synthetic.pairs import Pairs, PairSettings, load_textures, random_pairs
-from napari_flowmag.train.config import require
+from napari_flowmag.train.config import plain, require
 
 HELD_OUT = 8
 """Every eighth texture is kept for validation."""
@@ -68,7 +69,9 @@ class FlowConfig:
 class RandomPairs(Dataset[dict[str, Tensor]]):
     """Endless random pairs; batch `i` is a function of (seed, i)."""
 
-    def __init__(self, textures: list[Tensor], batch: int, settings: PairSettings, seed: int) -> None:
+    def __init__(
+        self, textures: list[Tensor], batch: int, settings: PairSettings, seed: int
+    ) -> None:
         self.textures, self.batch, self.settings, self.seed = textures, batch, settings, seed
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
@@ -93,16 +96,12 @@ class FlowTask:
         self.dataset = RandomPairs(seen, config.batch, self.settings, seed)
         self.held_out = textures[::HELD_OUT]
         torch.manual_seed(seed)
-        self.module: nn.Module = GaussNewtonFlow(
-            config.width, config.context, config.gauss_newton_steps
-        )
+        self.module = GaussNewtonFlow(config.width, config.context, config.gauss_newton_steps)
         if config.init:
-            from napari_flowmag.checkpoint import read_checkpoint
-
-            self.module.load_state_dict(read_checkpoint(config.init).state)
+            self.module.load_state_dict(read_checkpoint(config.init, "flow").state)
 
     def loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        assert isinstance(self.module, GaussNewtonFlow)
+        """Compare all steps' flow with the truth, see :func:`flow_loss`."""
         estimate = self.module.estimate(self.module.prepare(batch["first"]), batch["second"])
         return flow_loss(estimate.flow, estimate.steps, batch["flow"], batch["occluded"])
 
@@ -117,15 +116,21 @@ class FlowTask:
         return {f"epe {name}": float(np.mean(v)) for name, v in sorted(out.items())}
 
     def pictures(self) -> dict[str, np.ndarray]:
+        """Nothing to look at."""
         return {}
 
     def checkpoint(self) -> dict[str, Any]:
-        facts = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(self.config).items()}
+        """Return what is saved beside the weights."""
+        facts = plain(self.config)
+        for name in ("textures", "init"):
+            # Names suffice: where files lay on this machine is nobody's business.
+            if facts[name] is not None:
+                facts[name] = Path(facts[name]).name
         return {
             "kind": "flow",
             "architecture": "gauss_newton",
             "config": self.module.config,
-            "training": facts,
+            "training": {"settings": facts},
         }
 
 
