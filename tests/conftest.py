@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from zlib import crc32
@@ -15,6 +16,9 @@ from napari_flowmag.warp import sample
 
 # Small pictures gain nothing from threads, and busy machines run many times slower with them.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Shells start background jobs with Ctrl-C ignored, and so would be every command that tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 Formula = Callable[[str, list[int]], np.ndarray]
 
