@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from napari_flowmag.flow.matching import Matcher
 from napari_flowmag.flow.pyramid import (
     Level,
     blur,
@@ -32,6 +33,8 @@ from napari_flowmag.flow.pyramid import (
 from napari_flowmag.warp import sample_spline
 
 WINDOWS = 4
+# Levels above the finest at which features are matched: 1/8 of the resolution.
+MATCHED = 3
 # A step is bounded (px of its level): past this the linearisation says nothing.
 STEP = 2.0
 
@@ -43,6 +46,7 @@ class Prepared(NamedTuple):
     gain: Tensor
     levels: tuple[Level, ...]
     contexts: tuple[Tensor, ...]
+    features: Tensor
 
 
 class Estimate(NamedTuple):
@@ -117,16 +121,28 @@ class GaussNewtonFlow(nn.Module):
         Gauss–Newton steps at each level, coarsest first; the last level uses the images at
         full resolution (but solves on the half-resolution grid), the one before it half
         resolution, and so on.
+    match : bool
+        Whether features are matched at 1/8 of the resolution, for motion that the steps
+        cannot follow.
     """
 
     architecture = "gauss_newton"
     differentiable = True
 
     def __init__(
-        self, width: int = 24, context: int = 16, steps: tuple[int, ...] = (3, 3, 2, 1, 3)
+        self,
+        width: int = 24,
+        context: int = 16,
+        steps: tuple[int, ...] = (3, 3, 2, 1, 3),
+        match: bool = True,
     ) -> None:
         super().__init__()
-        self.config: dict[str, Any] = {"width": width, "context": context, "steps": list(steps)}
+        self.config: dict[str, Any] = {
+            "width": width,
+            "context": context,
+            "steps": list(steps),
+            "match": match,
+        }
         self.width, self.schedule = width, tuple(steps)
         self.updates = nn.ModuleList(
             _Update(width, context, free=i < len(steps) - 2) for i in range(len(steps))
@@ -143,6 +159,7 @@ class GaussNewtonFlow(nn.Module):
         # 4×-grid of the half-resolution flow: 9 neighbours for each of the 4 sub-pixels
         self.upsample = nn.Conv2d(width, 36, 3, 1, 1)
         _start_at(self.upsample, torch.zeros(36))
+        self.matcher = Matcher(width) if match else None
         self.to(memory_format=torch.channels_last)
 
     def prepare(self, first: Tensor) -> Prepared:
@@ -157,14 +174,16 @@ class GaussNewtonFlow(nn.Module):
         mean = grey.mean((2, 3), keepdim=True)
         # A floor, so that a flat picture's noise is not blown up into texture.
         gain = 1 / grey.std((2, 3), keepdim=True).clamp_min(0.02)
-        levels = [gradients(smooth(image)) for image in self._pyramid((grey - mean) * gain)]
+        pyramid = self._pyramid((grey - mean) * gain)
+        features = self.matcher.features(pyramid[-2]) if self.matcher else grey[:, :0]
+        levels = [gradients(smooth(image)) for image in pyramid]
         contexts = []
         for i, (level, network) in enumerate(zip(levels, self.contexts, strict=True)):
             seen = torch.cat([level.image, 2 * level.dx, 2 * level.dy], 1)
             if i == len(levels) - 1:
                 seen = F.pixel_unshuffle(even(seen), 2)
             contexts.append(network(_cat(seen)).float())
-        return Prepared(mean, gain, tuple(levels), tuple(contexts))
+        return Prepared(mean, gain, tuple(levels), tuple(contexts), features)
 
     def _pyramid(self, image: Tensor) -> list[Tensor]:
         """Coarsest first."""
@@ -187,6 +206,10 @@ class GaussNewtonFlow(nn.Module):
             # The finest level measures at full resolution and solves at half of it.
             if i < last:
                 flow, hidden = 2 * resize(flow, context), resize(hidden, context)
+            if i == last - MATCHED and self.matcher:
+                features = self.matcher.features(pyramid[-2])
+                flow, hidden = self.matcher(prepared.features, features, flow.detach(), hidden)
+                steps.append(flow)
             for _ in range(count):
                 level, other = prepared.levels[i], pyramid[i]
                 flow, hidden = _step(update, level, other, context, flow, hidden, i == last)

@@ -39,7 +39,7 @@ class FieldMagnifier(Magnifier):
 
     Parameters
     ----------
-    width, context, steps
+    width, context, steps, match
         Of the motion estimator, see :class:`~napari_flowmag.flow.gauss_newton.GaussNewtonFlow`.
     """
 
@@ -49,10 +49,14 @@ class FieldMagnifier(Magnifier):
     context = 96
 
     def __init__(
-        self, width: int = 24, context: int = 16, steps: tuple[int, ...] = (3, 3, 2, 1, 3)
+        self,
+        width: int = 24,
+        context: int = 16,
+        steps: tuple[int, ...] = (3, 3, 2, 1, 3),
+        match: bool = True,
     ) -> None:
         super().__init__()
-        self.flow = GaussNewtonFlow(width, context, steps)
+        self.flow = GaussNewtonFlow(width, context, steps, match)
         self.config: dict[str, Any] = self.flow.config
         # how much of the reference to mix in, and how important a point is where points meet
         self.maps = nn.Conv2d(width, 2, 3, 1, 1)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from napari_flowmag.checkpoint import read_checkpoint
+from napari_flowmag.errors import FlowmagError
 from napari_flowmag.flow.gauss_newton import GaussNewtonFlow
 from napari_flowmag.synthetic.pairs import Pairs, PairSettings, load_textures, random_pairs
 from napari_flowmag.train.config import plain, require
@@ -44,8 +45,10 @@ class FlowConfig:
         Channels of the reference frame's features.
     gauss_newton_steps
         Gauss–Newton steps at each pyramid level, coarsest first.
+    match
+        Whether features are matched, for large motion.
     init
-        Flow checkpoint to start from.
+        Flow checkpoint to start from; it may lack the part that matches.
     """
 
     textures: Path | None = None
@@ -56,6 +59,7 @@ class FlowConfig:
     width: int = 24
     context: int = 16
     gauss_newton_steps: tuple[int, ...] = (3, 3, 2, 1, 3)
+    match: bool = True
     init: Path | None = None
 
     def __post_init__(self) -> None:
@@ -132,6 +136,15 @@ class FlowTask:
             "config": self.module.config,
             "training": {"settings": facts},
         }
+
+
+def _start_from(module: GaussNewtonFlow, path: Path) -> None:
+    try:
+        missing, extra = module.load_state_dict(read_checkpoint(path, "flow").state, strict=False)
+    except RuntimeError:  # sizes differ
+        missing, extra = ["sizes"], []
+    if extra or any(not name.startswith("matcher.") for name in missing):
+        raise FlowmagError(f"setting init: {path} does not fit the settings of the flow")
 
 
 POWER = 0.5
