@@ -100,9 +100,11 @@ class FlowTask:
         self.dataset = RandomPairs(seen, config.batch, self.settings, seed)
         self.held_out = textures[::HELD_OUT]
         torch.manual_seed(seed)
-        self.module = GaussNewtonFlow(config.width, config.context, config.gauss_newton_steps)
+        self.module = GaussNewtonFlow(
+            config.width, config.context, config.gauss_newton_steps, config.match
+        )
         if config.init:
-            self.module.load_state_dict(read_checkpoint(config.init, "flow").state)
+            _start_from(self.module, config.init)
 
     def loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """Compare all steps' flow with the truth, see :func:`flow_loss`."""
