@@ -208,10 +208,12 @@ class GaussNewtonFlow(nn.Module):
                 flow, hidden = 2 * resize(flow, context), resize(hidden, context)
             if i == last - MATCHED and self.matcher:
                 features = self.matcher.features(pyramid[-2])
-                flow, hidden = self.matcher(prepared.features, features, flow.detach(), hidden)
+                flow = self._start(flow)
+                flow, hidden = self.matcher(prepared.features, features, flow, hidden)
                 steps.append(flow)
             for _ in range(count):
                 level, other = prepared.levels[i], pyramid[i]
+                flow = self._start(flow)
                 flow, hidden = _step(update, level, other, context, flow, hidden, i == last)
                 steps.append(flow)
         size = second.shape[-2:]
@@ -220,6 +222,15 @@ class GaussNewtonFlow(nn.Module):
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
         """Flow (B, 2, H, W) px from `first` to `second`, each (B, C, H, W)."""
         return self.estimate(self.prepare(first), second).flow
+
+    def _start(self, flow: Tensor) -> Tensor:
+        """Give a step the flow that it starts from.
+
+        As in RAFT, no gradient passes through it in training: each step learns to do well
+        from any start. In a loss it must pass: trained steps hold on to a good start, and
+        the last one alone has a hundredth of the gradient.
+        """
+        return flow.detach() if self.training else flow
 
     def _upsample(self, flow: Tensor, hidden: Tensor) -> Tensor:
         """Half-resolution flow to full resolution; each px a learned mean of 9 neighbours."""
@@ -242,9 +253,6 @@ def _step(
     full: bool,
 ) -> tuple[Tensor, Tensor]:
     """One Gauss–Newton step: the flow so far and the hidden state → the next ones."""
-    # As in RAFT, no gradient passes through the flow that a step starts from: a Newton
-    # step forgets its start to first order, and the long way back only adds noise.
-    flow = flow.detach()
     products = _products(level, other, flow, full)
     m, t2 = products[:, :5], products[:, 5:6]
     g2 = m[:, 0:1] + m[:, 2:3]
