@@ -204,7 +204,8 @@ def splat(values: Tensor, flow: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]
             )
             x, y = corner[:, 0] + right, corner[:, 1] + down
             inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
-            index = (y.clamp(0, height - 1) * width + x.clamp(0, width - 1)).long()
+            # Whole numbers first: float32 cannot count the pixels of very large pictures.
+            index = y.clamp(0, height - 1).long() * width + x.clamp(0, width - 1).long()
             moved = carried * (share * inside).flatten(1).unsqueeze(1)
             out = out.scatter_add(2, index.flatten(1).unsqueeze(1).expand_as(moved), moved)
     out = out.view(batch, channels + 1, height, width)

@@ -72,15 +72,29 @@ class Pairs:
 
 
 def load_textures(folder: str | Path) -> list[Tensor]:
-    """All PNG and JPEG pictures of a folder, as uint8 (3, H, W), in the order of their names."""
+    """All PNG and JPEG pictures of a folder, as uint8 (3, H, W), in the order of their names.
+
+    Raises
+    ------
+    FlowmagError
+        When there is none, or one of them cannot be read.
+    """
     from torchvision.io import ImageReadMode, decode_image
+    from torchvision.transforms.v2.functional import to_dtype
 
     paths = sorted(
         p for p in Path(folder).glob("*") if p.suffix.lower() in {".png", ".jpg", ".jpeg"}
     )
     if not paths:
         raise FlowmagError(f"{folder}: no PNG or JPEG pictures to use as textures in this folder")
-    return [decode_image(str(p), mode=ImageReadMode.RGB) for p in paths]
+    textures = []
+    for path in paths:
+        try:
+            picture = decode_image(str(path), mode=ImageReadMode.RGB)
+        except RuntimeError as error:
+            raise FlowmagError(f"{path}: damaged, or no PNG or JPEG picture") from error
+        textures.append(to_dtype(picture, torch.uint8, scale=True))  # some PNGs have 16 bits
+    return textures
 
 
 def random_pairs(

@@ -64,7 +64,15 @@ class FlowConfig:
 
     def __post_init__(self) -> None:
         require(self.crop >= 32, "crop", self.crop, "must be at least 32 px")
-        require(self.batch >= 1, "batch", self.batch, "must be at least 1")
+        for name in ("batch", "width", "context"):
+            require(getattr(self, name) >= 1, name, getattr(self, name), "must be at least 1")
+        steps = self.gauss_newton_steps
+        require(
+            bool(steps) and min(steps) >= 1,
+            "gauss_newton_steps",
+            steps,
+            "give one or more numbers of at least 1",
+        )
         for name in ("motion", "noise"):
             low, high = getattr(self, name)
             require(0 < low <= high, name, (low, high), "must be two rising numbers above 0")
@@ -99,6 +107,10 @@ class FlowTask:
         seen = [t for i, t in enumerate(textures) if i % HELD_OUT]
         self.dataset = RandomPairs(seen, config.batch, self.settings, seed)
         self.held_out = textures[::HELD_OUT]
+        if textures and not seen:
+            raise FlowmagError(
+                f"{config.textures}: one texture is too few, as one is kept for validation"
+            )
         torch.manual_seed(seed)
         self.module = GaussNewtonFlow(
             config.width, config.context, config.gauss_newton_steps, config.match
@@ -114,10 +126,11 @@ class FlowTask:
     def validate(self) -> dict[str, float]:
         """Mean end-point error in px by the size of the pair's motion, on held-out textures."""
         generator = torch.Generator().manual_seed(1)
+        device = next(self.module.parameters()).device
         out: dict[str, list[float]] = {}
         for _ in range(12):
             pairs = random_pairs(16, self.held_out, generator, self.settings)
-            for size, error in _errors(self.module, pairs):
+            for size, error in _errors(self.module, pairs, device):
                 out.setdefault(bin_name(size), []).append(error)
         return {f"epe {name}": float(np.mean(v)) for name, v in sorted(out.items())}
 
@@ -162,8 +175,8 @@ def bin_name(size: float) -> str:
     return f"{edges[k]:g}-{edges[k + 1]:g} px"
 
 
-def _errors(flow: nn.Module, pairs: Pairs) -> list[tuple[float, float]]:
-    found = flow(pairs.first, pairs.second)
+def _errors(flow: nn.Module, pairs: Pairs, device: torch.device) -> list[tuple[float, float]]:
+    found = flow(pairs.first.to(device), pairs.second.to(device)).cpu()
     error = torch.hypot(*(found - pairs.flow).unbind(1)).mean((1, 2))
     size = torch.hypot(*pairs.flow.unbind(1)).mean((1, 2))
     return list(zip(size.tolist(), error.tolist(), strict=True))
