@@ -152,24 +152,24 @@ def sample_spline(coefficients: Tensor, flow: Tensor, margin: int = 0) -> Tensor
     last = flow.new_tensor([width - 1 - 2 * margin, height - 1 - 2 * margin]).view(1, 2, 1, 1)
     position = identity_grid(flow.shape[-2], flow.shape[-1], flow) + flow
     position = torch.minimum(position.clamp_min(0), last) + margin
-    # A cubic B-spline's four weights along an axis are two linear reads at the right places.
+    # A cubic B-spline's four weights along an axis are two linear reads at the right places:
+    # of the first two neighbours, which weigh 1 - share together, and of the other two.
     start = position.detach().floor()
     f = position - start
-    low = (1 - f) ** 3 / 6
-    high = f**3 / 6
-    first = 2 / 3 - f**2 * (1 - f / 2) + low
-    second = 1 - first
-    near = start - 1 + (first - low) / first
-    far = start + 1 + high / second
-    scale = flow.new_tensor([2 / max(width - 1, 1), 2 / max(height - 1, 1)])
+    share = ((0.5 - f / 3) * f + 0.5) * f + 1 / 6
+    near = start - (1 - f) ** 3 / (6 - 6 * share)
+    far = start + 1 + f**3 / (6 * share)
+    scale = flow.new_tensor([2 / max(width - 1, 1), 2 / max(height - 1, 1)]).view(1, 2, 1, 1)
+    near, far = near * scale - 1, far * scale - 1
 
     def read(x: Tensor, y: Tensor) -> Tensor:
-        grid = torch.stack([x[:, 0], y[:, 1]], -1) * scale - 1
+        grid = torch.stack([x[:, 0], y[:, 1]], -1)
         return F.grid_sample(coefficients, grid, padding_mode="border", align_corners=True)
 
-    above = first[:, :1] * read(near, near) + second[:, :1] * read(far, near)
-    below = first[:, :1] * read(near, far) + second[:, :1] * read(far, far)
-    return first[:, 1:] * above + second[:, 1:] * below
+    right, down = share[:, :1], share[:, 1:]
+    above = torch.lerp(read(near, near), read(far, near), right)
+    below = torch.lerp(read(near, far), read(far, far), right)
+    return torch.lerp(above, below, down)
 
 
 def splat(values: Tensor, flow: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:

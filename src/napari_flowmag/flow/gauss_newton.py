@@ -23,18 +23,21 @@ from napari_flowmag.flow.matching import Matcher
 from napari_flowmag.flow.pyramid import (
     Level,
     blur,
-    even,
+    fill,
     flatten,
     gradients,
-    halve,
+    pool,
     resize,
     smooth,
 )
 from napari_flowmag.warp import sample_spline
 
 WINDOWS = 4
-# Levels above the finest at which features are matched: 1/8 of the resolution.
-MATCHED = 3
+# Per level, coarsest first: size of its pictures' px, and px of them per px of the grid that
+# it solves on. Below 1/4 of the resolution only the measurement gets finer: that is where
+# sub-pixel accuracy comes from, while motion itself is smooth and everything else costs time.
+LEVELS = ((8, 1), (4, 1), (2, 2), (1, 4))
+GRID = 4
 # A step is bounded (px of its level): past this the linearisation says nothing.
 STEP = 2.0
 
@@ -57,7 +60,7 @@ class Estimate(NamedTuple):
     flow : Tensor
         (B, 2, H, W) px.
     hidden : Tensor
-        (B, width, ceil(H/2), ceil(W/2)) features of the last step.
+        (B, width, ceil(H/4), ceil(W/4)) features of the last step.
     steps : list of Tensor
         The flow after every step, on that step's grid, in px of that grid; for training.
     """
@@ -86,7 +89,7 @@ def _start_at(layer: nn.Conv2d, bias: Tensor) -> None:
 class _Update(nn.Module):
     """One level's network: what it learns is shared by the level's steps."""
 
-    def __init__(self, width: int, context: int, free: bool) -> None:
+    def __init__(self, width: int, context: int) -> None:
         super().__init__()
         self.trust = nn.Sequential(
             nn.Conv2d(width + context + 3, 16, 3, 1, 1),
@@ -96,11 +99,10 @@ class _Update(nn.Module):
         # hidden, context; per window: step (2) and eigenvalue; residual (2), flow − its mean (2)
         self.first = nn.Conv2d(width + context + 3 * WINDOWS + 4, width, 3, 1, 1)
         self.second = nn.Conv2d(width, width, 3, 1, 1)
-        # window mixture, damping, gain, spreading; a free step where motion is too large to solve
-        self.free = free
-        self.head = nn.Conv2d(width, WINDOWS + 2 + 9 + 2 * free, 3, 1, 1)
+        # window mixture, damping, gain, spreading
+        self.head = nn.Conv2d(width, WINDOWS + 2 + 9, 3, 1, 1)
         # Start as plain Lucas-Kanade: middle windows, light damping, no spreading.
-        bias = torch.zeros(WINDOWS + 2 + 9 + 2 * free)
+        bias = torch.zeros(WINDOWS + 2 + 9)
         bias[:WINDOWS] = torch.tensor([-1.0, 0.0, 0.5, 0.0])
         bias[WINDOWS] = -6.0
         bias[WINDOWS + 2 + 4] = 4.0
@@ -118,12 +120,8 @@ class GaussNewtonFlow(nn.Module):
     context : int
         Channels of the reference frame's features.
     steps : sequence of int
-        Gauss–Newton steps at each level, coarsest first; the last level uses the images at
-        full resolution (but solves on the half-resolution grid), the one before it half
-        resolution, and so on.
-    match : bool
-        Whether features are matched at 1/8 of the resolution, for motion that the steps
-        cannot follow.
+        Gauss–Newton steps at each of the four levels, coarsest first: pictures at 1/8, 1/4,
+        1/2 and full resolution.
     """
 
     architecture = "gauss_newton"
@@ -133,33 +131,27 @@ class GaussNewtonFlow(nn.Module):
         self,
         width: int = 24,
         context: int = 16,
-        steps: tuple[int, ...] = (3, 3, 2, 1, 3),
-        match: bool = True,
+        steps: tuple[int, ...] = (2, 1, 1, 1),
     ) -> None:
         super().__init__()
-        self.config: dict[str, Any] = {
-            "width": width,
-            "context": context,
-            "steps": list(steps),
-            "match": match,
-        }
+        if len(steps) != len(LEVELS) or min(steps) < 0:
+            raise ValueError(f"steps = {steps}: give {len(LEVELS)} numbers of steps")
+        self.config: dict[str, Any] = {"width": width, "context": context, "steps": list(steps)}
         self.width, self.schedule = width, tuple(steps)
-        self.updates = nn.ModuleList(
-            _Update(width, context, free=i < len(steps) - 2) for i in range(len(steps))
-        )
+        self.updates = nn.ModuleList(_Update(width, context) for _ in LEVELS)
         self.contexts = nn.ModuleList(
             nn.Sequential(
-                nn.Conv2d(3 if i < len(steps) - 1 else 12, context, 3, 1, 1),
+                nn.Conv2d(3 * ratio**2, context, 3, 1, 1),
                 nn.LeakyReLU(0.1),
                 nn.Conv2d(context, context, 3, 1, 1),
                 nn.LeakyReLU(0.1),
             )
-            for i in range(len(steps))
+            for _, ratio in LEVELS
         )
-        # 4×-grid of the half-resolution flow: 9 neighbours for each of the 4 sub-pixels
+        self.matcher = Matcher(width)
+        # For each of the 2×2 sub-pixels, the weights of 9 neighbours.
         self.upsample = nn.Conv2d(width, 36, 3, 1, 1)
         _start_at(self.upsample, torch.zeros(36))
-        self.matcher = Matcher(width) if match else None
         self.to(memory_format=torch.channels_last)
 
     def prepare(self, first: Tensor) -> Prepared:
@@ -174,47 +166,44 @@ class GaussNewtonFlow(nn.Module):
         mean = grey.mean((2, 3), keepdim=True)
         # A floor, so that a flat picture's noise is not blown up into texture.
         gain = 1 / grey.std((2, 3), keepdim=True).clamp_min(0.02)
-        pyramid = self._pyramid((grey - mean) * gain)
-        features = self.matcher.features(pyramid[-2]) if self.matcher else grey[:, :0]
+        pyramid = _pyramid((grey - mean) * gain)
+        features = self.matcher.features(pyramid[-2])
         levels = [gradients(smooth(image)) for image in pyramid]
         contexts = []
-        for i, (level, network) in enumerate(zip(levels, self.contexts, strict=True)):
+        for level, (_, ratio), network in zip(levels, LEVELS, self.contexts, strict=True):
             seen = torch.cat([level.image, 2 * level.dx, 2 * level.dy], 1)
-            if i == len(levels) - 1:
-                seen = F.pixel_unshuffle(even(seen), 2)
+            seen = F.pixel_unshuffle(fill(seen, ratio), ratio)
             contexts.append(network(_cat(seen)).float())
         return Prepared(mean, gain, tuple(levels), tuple(contexts), features)
 
-    def _pyramid(self, image: Tensor) -> list[Tensor]:
-        """Coarsest first."""
-        images = [image]
-        for _ in range(len(self.schedule) - 1):
-            images.append(halve(blur(images[-1], 0.7)))
-        return [flatten(image) for image in reversed(images)]
+    def estimate(self, prepared: Prepared, second: Tensor, detach: bool = False) -> Estimate:
+        """Flow from the prepared first frame to a second one.
 
-    def estimate(self, prepared: Prepared, second: Tensor) -> Estimate:
-        """Flow from the prepared first frame to `second` (B, C, H, W)."""
-        grey = (second.mean(1, keepdim=True) - prepared.mean) * prepared.gain
-        pyramid = self._pyramid(grey)
-        coarsest = prepared.contexts[0]
-        flow = coarsest.new_zeros(coarsest.shape[0], 2, *coarsest.shape[-2:])
-        hidden = coarsest.new_zeros(coarsest.shape[0], self.width, *coarsest.shape[-2:])
-        steps: list[Tensor] = []
-        last = len(self.schedule) - 1
-        for i, count in enumerate(self.schedule):
+        Parameters
+        ----------
+        prepared : Prepared
+            From :meth:`prepare`.
+        second : Tensor
+            (B, C, H, W) in [0, 1].
+        detach : bool
+            Let no gradient pass through the flow that a step starts from, as RAFT does: for
+            training on the error of every step. In a loss on the final flow it must pass:
+            trained steps hold on to a good start, and the last one alone has a hundredth of
+            the gradient.
+        """
+        pyramid = _pyramid((second.mean(1, keepdim=True) - prepared.mean) * prepared.gain)
+        features = self.matcher.features(pyramid[-2])
+        flow, hidden = self.matcher(prepared.features, features)
+        steps = [flow]
+        for i, (count, (_, ratio)) in enumerate(zip(self.schedule, LEVELS, strict=True)):
             context, update = prepared.contexts[i], cast("_Update", self.updates[i])
-            # The finest level measures at full resolution and solves at half of it.
-            if i < last:
+            if flow.shape[-2:] != context.shape[-2:]:
                 flow, hidden = 2 * resize(flow, context), resize(hidden, context)
-            if i == last - MATCHED and self.matcher:
-                features = self.matcher.features(pyramid[-2])
-                flow = self._start(flow)
-                flow, hidden = self.matcher(prepared.features, features, flow, hidden)
-                steps.append(flow)
             for _ in range(count):
-                level, other = prepared.levels[i], pyramid[i]
-                flow = self._start(flow)
-                flow, hidden = _step(update, level, other, context, flow, hidden, i == last)
+                flow = flow.detach() if detach else flow
+                flow, hidden = _step(
+                    update, prepared.levels[i], pyramid[i], context, flow, hidden, ratio
+                )
                 steps.append(flow)
         size = second.shape[-2:]
         return Estimate(self._upsample(flow, hidden)[..., : size[0], : size[1]], hidden, steps)
@@ -233,14 +222,25 @@ class GaussNewtonFlow(nn.Module):
         return flow.detach() if self.training else flow
 
     def _upsample(self, flow: Tensor, hidden: Tensor) -> Tensor:
-        """Half-resolution flow to full resolution; each px a learned mean of 9 neighbours."""
-        b, _, h, w = flow.shape
-        weights = self.upsample(hidden).float().view(b, 9, 4, h, w)
-        # On top of bilinear interpolation's weights, so that smooth motion stays exact.
-        weights = (weights + _BILINEAR.to(weights).view(1, 9, 4, 1, 1)).softmax(1)
-        near = _neighbours(2 * flow)
+        """From the grid to full resolution.
+
+        To half of it, each px is a learned mean of 9 neighbours; from there on linear.
+        """
+        weights = self.upsample(hidden).float().unflatten(1, (9, 4))
+        # On top of linear interpolation's weights, so that smooth motion stays exact.
+        weights = (weights + _LINEAR.to(weights).view(1, 9, 4, 1, 1)).softmax(1)
+        near = _neighbours(GRID * flow)
         out = torch.stack([weights[:, k, None] * v[:, :, None] for k, v in enumerate(near)]).sum(0)
-        return F.pixel_shuffle(out.flatten(1, 2), 2)
+        half = F.pixel_shuffle(out.flatten(1, 2), 2)
+        return F.interpolate(half, scale_factor=GRID / 2, mode="bilinear", align_corners=False)
+
+
+def _pyramid(image: Tensor) -> list[Tensor]:
+    """Pictures at the levels' resolutions, coarsest first, without shading."""
+    images = [image]
+    for _ in LEVELS[1:]:
+        images.append(pool(blur(images[-1], 0.7), 2))
+    return [flatten(image) for image in reversed(images)]
 
 
 def _step(
@@ -250,10 +250,10 @@ def _step(
     context: Tensor,
     flow: Tensor,
     hidden: Tensor,
-    full: bool,
+    ratio: int,
 ) -> tuple[Tensor, Tensor]:
     """One Gauss–Newton step: the flow so far and the hidden state → the next ones."""
-    products = _products(level, other, flow, full)
+    products = _products(level, other, flow, ratio)
     m, t2 = products[:, :5], products[:, 5:6]
     g2 = m[:, 0:1] + m[:, 2:3]
     noise = torch.cat(
@@ -274,22 +274,23 @@ def _step(
     gain = 1 + out[:, WINDOWS + 1 : WINDOWS + 2].tanh() * 0.5
     step, _ = _solve((mix * windows[:, :, :5]).sum(1, keepdim=True), damping)
     flow = flow + gain * STEP * torch.tanh(step[:, 0] / STEP)
-    if update.free:
-        flow = flow + out[:, WINDOWS + 11 :]
-    return _spread(flow, out[:, WINDOWS + 2 : WINDOWS + 11].softmax(1)), hidden
+    return _spread(flow, out[:, WINDOWS + 2 :].softmax(1)), hidden
 
 
-def _products(level: Level, other: Tensor, flow: Tensor, full: bool) -> Tensor:
-    """(B, 6, h, w): gradient and difference products on the solving grid."""
-    warped = gradients(sample_spline(other, 2 * resize(flow, level.image) if full else flow))
-    dx, dy = (level.dx + warped.dx) / 2, (level.dy + warped.dy) / 2
+def _products(level: Level, other: Tensor, flow: Tensor, ratio: int) -> Tensor:
+    """(B, 6, h, w): gradient and difference products, averaged on the solving grid."""
+    if ratio > 1:
+        flow = F.interpolate(ratio * flow, scale_factor=ratio, mode="bilinear", align_corners=False)
+    height, width = level.image.shape[-2:]
+    warped = gradients(sample_spline(other, flow[..., :height, :width]))
+    dx, dy = level.dx + warped.dx, level.dy + warped.dy
     dt = warped.image - level.image
-    products = torch.cat([dx * dx, dx * dy, dy * dy, dx * dt, dy * dt, dt * dt], 1)
-    if not full:
-        return products
-    # Steps are solved in half-resolution px: one of them is two of the images' px.
-    scale = products.new_tensor([4, 4, 4, 2, 2, 1]).view(1, 6, 1, 1)
-    return halve(products) * scale
+    products = pool(torch.cat([dx * dx, dx * dy, dy * dy, dx * dt, dy * dt, dt * dt], 1), ratio)
+    # Means of the two gradients; per px of the grid, which are `ratio` px of the picture.
+    half = ratio / 2
+    return products * products.new_tensor([half**2, half**2, half**2, half, half, 1]).view(
+        1, 6, 1, 1
+    )
 
 
 def _windows(products: Tensor) -> Tensor:
@@ -300,7 +301,7 @@ def _windows(products: Tensor) -> Tensor:
     scales = []
     for _ in range(WINDOWS - 2):
         scales.append(coarse)
-        coarse = blur(halve(coarse), 1.0)
+        coarse = blur(pool(coarse, 2), 1.0)
         wide = coarse
         for finer in reversed(scales):
             wide = resize(wide, finer)
@@ -308,15 +309,15 @@ def _windows(products: Tensor) -> Tensor:
     return torch.stack(out, 1)
 
 
-def _bilinear_logits() -> Tensor:
-    """Log weights of 3×3 neighbours for the 4 sub-pixels of bilinear upsampling by 2."""
+def _linear_logits() -> Tensor:
+    """Log weights of 3×3 neighbours for the 4 sub-pixels of linear upsampling by 2."""
     near, far = 0.75, 0.25
     line = torch.tensor([[far, near, 1e-3], [1e-3, near, far]])
     weights = torch.einsum("ai,bj->ijab", line, line).reshape(9, 4)
     return (weights / weights.sum(0)).log()
 
 
-_BILINEAR = _bilinear_logits()
+_LINEAR = _linear_logits()
 
 
 def _cat(*parts: Tensor) -> Tensor:

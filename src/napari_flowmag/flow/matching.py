@@ -11,6 +11,9 @@ RADIUS = 4
 
 SCORES = (2 * RADIUS + 1) ** 2
 
+SHARPNESS = 16.0
+"""By how much a perfect match outweighs an unrelated one, as a logarithm."""
+
 
 class Matcher(nn.Module):
     """Compare learnt features of two frames over a window of displacements.
@@ -34,7 +37,7 @@ class Matcher(nn.Module):
             nn.LeakyReLU(0.1),
             nn.Conv2d(features, features, 3, 1, 1),
         )
-        seen = SCORES + features + hidden + 2
+        seen = SCORES + features
         self.refine = nn.Sequential(
             nn.Conv2d(seen, 64, 3, 1, 1),
             nn.LeakyReLU(0.1),
@@ -43,47 +46,40 @@ class Matcher(nn.Module):
             nn.Conv2d(64, 48, 3, 1, 1),
             nn.LeakyReLU(0.1),
         )
-        # correction of the scores, change of the state, trust in the match
+        # correction of the scores, first state, trust in the match
         self.head = nn.Conv2d(48, SCORES + hidden + 1, 3, 1, 1)
         nn.init.zeros_(self.head.weight)
         bias = torch.zeros(SCORES + hidden + 1)
-        bias[-1] = -3.0  # start by leaving the flow as it is
+        bias[-1] = -2.0  # start with little motion: matches mean nothing before they are learnt
         self.head.bias = nn.Parameter(bias)
-        self.hidden = hidden
 
     def features(self, image: Tensor) -> Tensor:
         """Describe a picture (B, 1, H, W): unit vectors at 1/4 of its size."""
         return F.normalize(self.encode(image).float(), dim=1)
 
-    def forward(
-        self, first: Tensor, second: Tensor, flow: Tensor, hidden: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Improve a flow by what matches.
+    def forward(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+        """Find the displacements that match best.
 
         Parameters
         ----------
         first, second : Tensor
             Features of the two frames, (B, features, h, w).
-        flow : Tensor
-            (B, 2, h, w), px of this grid, so far.
-        hidden : Tensor
-            (B, hidden, h, w).
 
         Returns
         -------
-        flow, hidden : Tensor
-            As they came in, updated.
+        flow : Tensor
+            (B, 2, h, w), px of this grid.
+        hidden : Tensor
+            (B, hidden, h, w): the state that the steps start from.
         """
-        scores = 16 * correlate(first, second)
-        seen = torch.cat([scores / 16, first, hidden, flow], 1)
-        seen = seen.contiguous(memory_format=torch.channels_last)
+        scores = correlate(first, second)
+        seen = torch.cat([scores, first], 1).contiguous(memory_format=torch.channels_last)
         out = self.head(self.refine(seen)).float()
-        likely = (scores + out[:, :SCORES]).softmax(1)
+        likely = (SHARPNESS * scores + out[:, :SCORES]).softmax(1)
         steps = torch.arange(-RADIUS, RADIUS + 1, dtype=likely.dtype, device=likely.device)
         dx, dy = steps.repeat(2 * RADIUS + 1), steps.repeat_interleave(2 * RADIUS + 1)
         match = torch.einsum("bkhw,kc->bchw", likely, torch.stack([dx, dy], 1))
-        trust = out[:, -1:].sigmoid()
-        return flow + trust * (match - flow), hidden + out[:, SCORES:-1]
+        return out[:, -1:].sigmoid() * match, out[:, SCORES:-1]
 
 
 def correlate(first: Tensor, second: Tensor) -> Tensor:

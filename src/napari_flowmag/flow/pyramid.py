@@ -31,17 +31,16 @@ def blur(x: Tensor, sigma: float) -> Tensor:
     return F.conv2d(x, kernel.view(1, 1, -1, 1).expand(channels, 1, -1, 1), groups=channels)
 
 
-def even(x: Tensor) -> Tensor:
-    """Repeat the last row or column where their number is odd."""
+def fill(x: Tensor, block: int) -> Tensor:
+    """Repeat the last rows and columns until the sizes are multiples of `block`."""
     height, width = x.shape[-2:]
-    if height % 2 or width % 2:
-        x = F.pad(x, (0, width % 2, 0, height % 2), mode="replicate")
-    return x
+    missing = -width % block, -height % block
+    return F.pad(x, (0, missing[0], 0, missing[1]), mode="replicate") if any(missing) else x
 
 
-def halve(x: Tensor) -> Tensor:
-    """Mean of 2×2 px; odd sizes repeat the last row or column first."""
-    return F.avg_pool2d(even(x), 2)
+def pool(x: Tensor, block: int) -> Tensor:
+    """Mean of square blocks; sizes that do not divide are filled first."""
+    return F.avg_pool2d(fill(x, block), block) if block > 1 else x
 
 
 def resize(x: Tensor, like: Tensor) -> Tensor:

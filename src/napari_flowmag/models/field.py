@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from napari_flowmag.flow.gauss_newton import GaussNewtonFlow, Prepared
+from napari_flowmag.flow.gauss_newton import GRID, GaussNewtonFlow, Prepared
 from napari_flowmag.models.base import Alpha, Magnifier, broadcast_alpha
 from napari_flowmag.warp import MARGIN, sample, sample_spline, splat, spline_coefficients
 
@@ -39,7 +39,7 @@ class FieldMagnifier(Magnifier):
 
     Parameters
     ----------
-    width, context, steps, match
+    width, context, steps
         Of the motion estimator, see :class:`~napari_flowmag.flow.gauss_newton.GaussNewtonFlow`.
     """
 
@@ -52,11 +52,10 @@ class FieldMagnifier(Magnifier):
         self,
         width: int = 24,
         context: int = 16,
-        steps: tuple[int, ...] = (3, 3, 2, 1, 3),
-        match: bool = True,
+        steps: tuple[int, ...] = (2, 1, 1, 1),
     ) -> None:
         super().__init__()
-        self.flow = GaussNewtonFlow(width, context, steps, match)
+        self.flow = GaussNewtonFlow(width, context, steps)
         self.config: dict[str, Any] = self.flow.config
         # how much of the reference to mix in, and how important a point is where points meet
         self.maps = nn.Conv2d(width, 2, 3, 1, 1)
@@ -71,7 +70,10 @@ class FieldMagnifier(Magnifier):
         """Give motion (2 maps, px), share of the reference [0, 1] and importance."""
         estimate = self.flow.estimate(prepared, frame)
         maps = F.interpolate(
-            self.maps(estimate.hidden).float(), scale_factor=2, mode="bilinear", align_corners=False
+            self.maps(estimate.hidden).float(),
+            scale_factor=GRID,
+            mode="bilinear",
+            align_corners=False,
         )
         maps = maps[..., : frame.shape[-2], : frame.shape[-1]]
         return torch.cat([estimate.flow, maps[:, :1].sigmoid(), maps[:, 1:]], 1)
@@ -110,10 +112,14 @@ def sampling_field(displacement: Tensor, importance: Tensor, rounds: int = ROUND
         arrives (disocclusion) it joins its surroundings smoothly. Gradients pass through
         the last round.
     """
+    size = displacement.shape[-2:]
     with torch.no_grad():
-        start = field = _start(displacement, importance)
+        # Half the resolution does for all rounds but the last; px stay those of the picture.
+        small = _pool(displacement)
+        start = field = _start(small, _pool(importance))
         for _ in range(rounds - 1):
-            field = _near(start, -sample(displacement, field))
+            field = _near(start, -sample(small, field / 2))
+        start, field = _double(start, size), _double(field, size)
     return _near(start, -sample(displacement, field))
 
 
@@ -128,11 +134,8 @@ def _near(start: Tensor, field: Tensor) -> Tensor:
     return start + keep * change
 
 
-def _start(displacement: Tensor, importance: Tensor) -> Tensor:
+def _start(small: Tensor, weight: Tensor) -> Tensor:
     """Displacements pushed to where they lead, holes filled from coarser and coarser means."""
-    size = displacement.shape[-2:]
-    small = F.avg_pool2d(displacement, 2, ceil_mode=True, count_include_pad=False)
-    weight = F.avg_pool2d(importance, 2, ceil_mode=True, count_include_pad=False)
     length = torch.hypot(small[:, :1], small[:, 1:])
     weight = (weight + length.clamp(max=4)).clamp(-8, 8).exp()
     # A fourth value of 1 counts arrivals: how well a place is covered, whatever their weight.
@@ -143,16 +146,18 @@ def _start(displacement: Tensor, importance: Tensor) -> Tensor:
         pyramid.append(_pool(pyramid[-1]))
     filled = pyramid[-1][:, :2] / pyramid[-1][:, 2:3].clamp_min(1e-6)
     for arrived in reversed(pyramid[:-1]):
-        coarse = F.interpolate(filled, scale_factor=2, mode="bilinear", align_corners=False)
-        coarse = coarse[..., : arrived.shape[-2], : arrived.shape[-1]]
+        coarse = _double(filled, arrived.shape[-2:])
         mean = arrived[:, :2] / arrived[:, 2:3].clamp_min(1e-6)
         # Lone arrivals in a hole are torn off their surroundings: the coarser mean is better.
         covered = F.avg_pool2d(arrived[:, 3:], 3, 1, 1, count_include_pad=False)
         covered = (2 * covered - 0.5).clamp(0, 1) * (arrived[:, 3:] > 1e-3)
         filled = covered * mean + (1 - covered) * coarse
-    return F.interpolate(filled, scale_factor=2, mode="bilinear", align_corners=False)[
-        ..., : size[0], : size[1]
-    ]
+    return filled
+
+
+def _double(x: Tensor, size: tuple[int, ...]) -> Tensor:
+    x = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
+    return x[..., : size[0], : size[1]]
 
 
 def _pool(x: Tensor) -> Tensor:

@@ -45,10 +45,8 @@ class FlowConfig:
         Channels of the reference frame's features.
     gauss_newton_steps
         Gauss–Newton steps at each pyramid level, coarsest first.
-    match
-        Whether features are matched, for large motion.
     init
-        Flow checkpoint to start from; it may lack the part that matches.
+        Flow checkpoint to start from.
     """
 
     textures: Path | None = None
@@ -58,8 +56,7 @@ class FlowConfig:
     noise: tuple[float, float] = (0.003, 0.3)
     width: int = 24
     context: int = 16
-    gauss_newton_steps: tuple[int, ...] = (3, 3, 2, 1, 3)
-    match: bool = True
+    gauss_newton_steps: tuple[int, ...] = (2, 1, 1, 1)
     init: Path | None = None
 
     def __post_init__(self) -> None:
@@ -112,15 +109,13 @@ class FlowTask:
                 f"{config.textures}: one texture is too few, as one is kept for validation"
             )
         torch.manual_seed(seed)
-        self.module = GaussNewtonFlow(
-            config.width, config.context, config.gauss_newton_steps, config.match
-        )
+        self.module = GaussNewtonFlow(config.width, config.context, config.gauss_newton_steps)
         if config.init:
             _start_from(self.module, config.init)
 
     def loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """Compare all steps' flow with the truth, see :func:`flow_loss`."""
-        estimate = self.module.estimate(self.module.prepare(batch["first"]), batch["second"])
+        estimate = self.module.estimate(self.module.prepare(batch["first"]), batch["second"], True)
         return flow_loss(estimate.flow, estimate.steps, batch["flow"], batch["occluded"])
 
     def validate(self) -> dict[str, float]:
@@ -155,11 +150,9 @@ class FlowTask:
 
 def _start_from(module: GaussNewtonFlow, path: Path) -> None:
     try:
-        missing, extra = module.load_state_dict(read_checkpoint(path, "flow").state, strict=False)
-    except RuntimeError:  # sizes differ
-        missing, extra = ["sizes"], []
-    if extra or any(not name.startswith("matcher.") for name in missing):
-        raise FlowmagError(f"setting init: {path} does not fit the settings of the flow")
+        module.load_state_dict(read_checkpoint(path, "flow").state)
+    except RuntimeError as error:
+        raise FlowmagError(f"setting init: {path} does not fit the settings of the flow") from error
 
 
 POWER = 0.5
