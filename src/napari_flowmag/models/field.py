@@ -130,7 +130,8 @@ def _near(start: Tensor, field: Tensor) -> Tensor:
     but jump about; the start is what was pushed there, and smooth.
     """
     change = field - start
-    keep = (REACH + 1 - torch.hypot(change[:, :1], change[:, 1:])).clamp(0, 1)
+    # Not torch.hypot, whose gradient is NaN where nothing changes.
+    keep = (REACH + 1 - torch.linalg.vector_norm(change, dim=1, keepdim=True)).clamp(0, 1)
     return start + keep * change
 
 
