@@ -176,7 +176,8 @@ class Clip:
 
     def frame(self, index: int) -> NDArray[Any]:
         """Read one time point: an array of all the axes after T."""
-        return np.asarray(self.frames[index])
+        # Without dask's threads: they gain nothing on one plane, and hang in a forked process.
+        return np.asarray(self.frames[index].compute(scheduler="synchronous"))
 
     def __iter__(self) -> Iterator[NDArray[Any]]:
         """Read the time points one after the other."""

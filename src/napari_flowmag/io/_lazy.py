@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -21,24 +22,39 @@ Handle = TypeVar("Handle")
 
 
 class PerProcess(Generic[Handle]):
-    """Something opened on first use, and anew in every process.
+    """Something opened on first use, anew in every process, and closed when nobody needs it.
 
     File handles and decoders neither travel in a pickle nor survive a fork, while clips are given
     to the worker processes of data loaders.
     """
 
-    def __init__(self, open_: Callable[[], Handle]) -> None:
+    def __init__(self, open_: Callable[[], Handle], close: Callable[[Handle], None]) -> None:
         self._open = open_
+        self._close = close
         self._opened: tuple[int, Handle] | None = None
 
     def get(self) -> Handle:
         """Return the handle of this process."""
         if self._opened is None or self._opened[0] != os.getpid():
-            self._opened = (os.getpid(), self._open())
+            handle = self._open()
+            self._opened = (os.getpid(), handle)
+            weakref.finalize(self, _close_here, os.getpid(), self._close, handle)
         return self._opened[1]
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"_open": self._open, "_opened": None}
+        return {"_open": self._open, "_close": self._close, "_opened": None}
+
+
+_inherited: list[object] = []
+
+
+def _close_here(process: int, close: Callable[[Any], None], handle: object) -> None:
+    if os.getpid() == process:
+        close(handle)
+    else:
+        # A forked process has its parent's decoders without their threads. To free one would wait
+        # for these for ever.
+        _inherited.append(handle)
 
 
 @dataclass(frozen=True)

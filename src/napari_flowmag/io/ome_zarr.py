@@ -54,7 +54,7 @@ def read(path: Path) -> Clip:
         multiscale = attributes["multiscales"][0]
         dataset = multiscale["datasets"][0]
         names = [a if isinstance(a, str) else a["name"] for a in multiscale.get("axes", "tczyx")]
-        zarray = PerProcess(partial(_open_array, image, str(dataset["path"])))
+        zarray = PerProcess(partial(_open_array, image, str(dataset["path"])), _close_array)
         shape, dtype = zarray.get().shape, zarray.get().dtype
         file_axes = "".join(str(name).upper() for name in names)
         sizes = {"T": 1, **dict(zip(file_axes, shape, strict=True))}
@@ -107,6 +107,10 @@ def _open_array(image: Path, dataset: str) -> zarr.Array[Any]:
     import zarr
 
     return zarr.open_array(image / dataset, mode="r")
+
+
+def _close_array(array: zarr.Array[Any]) -> None:
+    array.store.close()
 
 
 def _attributes(folder: Path) -> dict[str, Any]:

@@ -21,7 +21,6 @@ from napari_flowmag.io._lazy import PerProcess, lazy_frames
 
 if TYPE_CHECKING:
     import tifffile
-    import zarr
     from numpy.typing import NDArray
 
 _DROPPED = "-"  # an axis of the file that a clip does not have; its length is 1
@@ -46,7 +45,7 @@ def read(path: Path) -> Clip:
         file_axes = _clip_axes(tif, series, path)
         facts = _facts(tif, "ZYX" if "Z" in file_axes else "YX")
         file_shape, dtype = series.shape, np.dtype(series.dtype)
-    planes = _Planes(PerProcess(partial(_open_array, path)), file_axes)
+    planes = _Planes(PerProcess(partial(_OpenStack, path), _OpenStack.close), file_axes)
     axes = "".join(a for a in AXES if a in file_axes or a == "T")
     sizes = {"T": 1, **dict(zip(file_axes, file_shape, strict=True))}
     names = facts.pop("channel_names", None)
@@ -63,25 +62,30 @@ def read(path: Path) -> Clip:
 class _Planes:
     """The planes of a TIFF series whose axes come in the file's own order."""
 
-    array: PerProcess[zarr.Array[Any]]
+    stack: PerProcess[_OpenStack]
     file_axes: str
 
     def read(self, t: int, z: int) -> NDArray[Any]:
         at = {"T": t, "Z": z, _DROPPED: 0}
-        plane = np.asarray(self.array.get()[tuple(at.get(a, slice(None)) for a in self.file_axes)])
+        where = tuple(at.get(a, slice(None)) for a in self.file_axes)
+        plane = np.asarray(self.stack.get().array[where])
         left = [a for a in self.file_axes if a not in at]
         return plane.transpose([left.index(a) for a in AXES if a in left])
 
 
-def _open_array(path: Path) -> zarr.Array[Any]:
-    import tifffile
-    import zarr
+class _OpenStack:
+    """An open file, its first series as an array that reads a page when it is asked for."""
 
-    store = tifffile.TiffFile(path).series[0].aszarr(level=0, chunkmode="page")
-    array = zarr.open(store, mode="r")
-    if not isinstance(array, zarr.Array):
-        raise FlowmagError(f"{path.name} holds a group of images where flowmag expects one")
-    return array
+    def __init__(self, path: Path) -> None:
+        import tifffile
+        import zarr
+
+        self._tif = tifffile.TiffFile(path)
+        store = self._tif.series[0].aszarr(level=0, chunkmode="page")
+        self.array = zarr.open_array(store, mode="r")
+
+    def close(self) -> None:
+        self._tif.close()
 
 
 @contextmanager

@@ -46,7 +46,7 @@ def read(path: Path) -> Clip:
         raise FlowmagError(f"{path} is cut off: it is shorter than it says; copy or save it anew")
     try:
         index = scan(path)
-        decoder = PerProcess(partial(_Decoder, path, index))
+        decoder = PerProcess(partial(_Decoder, path, index), _Decoder.close)
         first = decoder.get().frame(0)
     except (av.error.FFmpegError, OSError) as error:
         reason = getattr(error, "strerror", None) or error
@@ -84,7 +84,16 @@ class _Decoder:
         self._kept: OrderedDict[int, NDArray[Any]] = OrderedDict()
         self._limit = _KEPT_FRAMES
         self._grey_palette: bool | None = None
-        self._rewind()
+        self._open()
+
+    def _open(self) -> None:
+        self._container, self._stream = open_video(self._path)
+        self._frames = self._numbered()
+        self._next = 0
+
+    def close(self) -> None:
+        """Close the file."""
+        self._container.close()
 
     def frame(self, wanted: int) -> NDArray[Any]:
         """Return frame number `wanted`: (Y, X) or (Y, X, 3)."""
@@ -147,16 +156,16 @@ class _Decoder:
         self._frames = self._numbered()
 
     def _rewind(self) -> None:
-        self._container, self._stream = open_video(self._path)
-        self._frames = self._numbered()
-        self._next = 0
+        self._container.close()
+        self._open()
 
     def _numbered(self) -> Iterator[tuple[int, av.VideoFrame]]:
-        for count, frame in enumerate(self._container.decode(self._stream)):
-            if self._index.times is None:
-                yield count, frame
-            elif frame.pts in self._numbers:
-                yield self._numbers[frame.pts], frame
+        # No generator of our own: it would hold `self`, and leave closing to the garbage collector.
+        frames = self._container.decode(self._stream)
+        if self._index.times is None:
+            return enumerate(frames)
+        numbers = self._numbers
+        return ((numbers[frame.pts], frame) for frame in frames if frame.pts in numbers)
 
     def _to_array(self, frame: av.VideoFrame) -> NDArray[Any]:
         if self._grey_palette is None:
