@@ -22,6 +22,9 @@ from napari_flowmag.train.config import AugmentConfig, MagnifierConfig, plain
 from napari_flowmag.train.data import PairBatches, PairFolder, hold_out
 from napari_flowmag.train.feed import Batch
 
+KINDS = {"field": "sampling field", "unet": "the paper's U-Net"}
+"""What architectures are called in a list of models."""
+
 SHOWN = 4
 """Held-out pairs in the picture for TensorBoard."""
 
@@ -147,7 +150,11 @@ class MagnifierTask:
             "kind": "magnifier",
             "architecture": self.module.architecture,
             "config": self.module.config,
-            "training": {"pairs": self.count, "settings": settings},
+            "training": {
+                "description": f"{KINDS[self.module.architecture]}, {self.count} real pairs",
+                "pairs": self.count,
+                "settings": settings,
+            },
         }
 
 
