@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from napari_flowmag import Clip, FlowmagError, read_clip, write_clip
+from napari_flowmag.io import is_clip
 from napari_flowmag.io.images import natural_key
 
 RNG = np.random.default_rng(0)
@@ -143,3 +144,12 @@ def test_a_folder_of_stacks_is_no_clip(tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", GREY)
     with pytest.raises(FlowmagError, match="is a stack of shape"):
         read_clip(tmp_path)
+    assert not is_clip(tmp_path)
+
+
+@pytest.mark.parametrize("suffix", [".tif", ".png"])
+@pytest.mark.parametrize("picture", [GREY[0], COLOUR[0]], ids=["grey", "colour"])
+def test_a_folder_of_pictures_is_a_clip(tmp_path, suffix, picture):
+    assert not is_clip(tmp_path)
+    save(tmp_path / f"a{suffix}", picture)
+    assert is_clip(tmp_path)

@@ -45,7 +45,8 @@ class _Format:
 _FOLDER = _Format("folder of pictures", (), "images", "images")
 _ZARR = _Format("OME-Zarr", (".zarr",), "ome_zarr", "ome_zarr")
 _FORMATS = (
-    _Format("TIFF", (".tif", ".tiff", ".btf", ".tf2", ".tf8"), "tiff", "tiff_writer"),
+    _Format("TIFF", (".tif", ".tiff"), "tiff", "tiff_writer"),
+    _Format("BigTIFF", (".btf", ".tf2", ".tf8"), "tiff", None),
     _ZARR,
     _Format("MP4", (".mp4",), "video", "mp4"),
     _Format("video", (".m4v", ".mov", ".avi", ".mkv", ".gif"), "video", None),
@@ -65,10 +66,15 @@ def writable_suffixes() -> tuple[str, ...]:
 
 
 def is_clip(path: str | PathLike[str]) -> bool:
-    """Whether a path is of a kind that :func:`read_clip` reads, told without opening files."""
+    """Whether a path is of a kind that :func:`read_clip` reads; a folder of clips is none.
+
+    The name decides for a file; for a folder, what is in it.
+    """
     path = Path(path)
     if path.is_dir():
-        return bool(_module("ome_zarr").is_zarr(path) or _module("images").files_of(path))
+        return bool(
+            _module("ome_zarr").is_zarr(path) or _module("images").is_folder_of_frames(path)
+        )
     return path.suffix.lower() in readable_suffixes()
 
 

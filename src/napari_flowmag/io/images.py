@@ -85,6 +85,21 @@ def files_of(folder: Path) -> list[Path]:
     return sorted(files, key=lambda file: natural_key(file.name))
 
 
+def is_folder_of_frames(folder: Path) -> bool:
+    """Whether a folder holds pictures, and no stacks, as its first file tells."""
+    import tifffile
+
+    files = files_of(folder)
+    if not files or files[0].suffix.lower() not in _TIFF:
+        return bool(files)
+    try:
+        with tifffile.TiffFile(files[0]) as tif:
+            series = tif.series[0]
+            return all(a in "YXS" for a, n in zip(series.axes, series.shape, strict=True) if n > 1)
+    except (OSError, ValueError, tifffile.TiffFileError):
+        return True  # which picture is damaged is said when it is read
+
+
 def _check_sizes(files: list[Path]) -> None:
     """Raise FlowmagError unless all files are of one size, as their headers tell."""
     sizes: dict[tuple[int, int], Path] = {}

@@ -202,7 +202,7 @@ def _imagej_facts(tif: tifffile.TiffFile, ij: dict[str, Any], axes: str) -> dict
     names = list(ij.get("Labels") or [])
     count = int(ij.get("channels", 1))
     # ImageJ labels planes, not channels: only labels that come again in each frame name channels.
-    cyclic = len(names) > count and names == names[:count] * (len(names) // count)
+    cyclic = bool(names) and names == names[:count] * (len(names) // count)
     return {
         "fps": _rate(interval),
         "pixel_size": size[-len(axes) :] if size else None,
