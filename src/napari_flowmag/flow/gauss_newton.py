@@ -62,7 +62,7 @@ class Estimate(NamedTuple):
     hidden : Tensor
         (B, width, ceil(H/4), ceil(W/4)) features of the last step.
     steps : list of Tensor
-        The flow after every step, on that step's grid, in px of that grid; for training.
+        Matches, and the flow after every step, on its grid and in px of it; for training.
     """
 
     flow: Tensor
@@ -131,7 +131,7 @@ class GaussNewtonFlow(nn.Module):
         self,
         width: int = 24,
         context: int = 16,
-        steps: tuple[int, ...] = (2, 1, 1, 1),
+        steps: tuple[int, ...] = (3, 1, 1, 1),
     ) -> None:
         super().__init__()
         if len(steps) != len(LEVELS) or min(steps) < 0:
@@ -193,8 +193,8 @@ class GaussNewtonFlow(nn.Module):
         """
         pyramid = _pyramid((second.mean(1, keepdim=True) - prepared.mean) * prepared.gain)
         features = self.matcher.features(pyramid[-2])
-        flow, hidden = self.matcher(prepared.features, features)
-        steps = [flow]
+        flow, hidden, match = self.matcher(prepared.features, features)
+        steps = [match, flow]
         for i, (count, (_, ratio)) in enumerate(zip(self.schedule, LEVELS, strict=True)):
             context, update = prepared.contexts[i], cast("_Update", self.updates[i])
             if flow.shape[-2:] != context.shape[-2:]:
@@ -259,7 +259,8 @@ def _step(
     noise = torch.cat(
         [(t2 + 1e-5).log() / 8, (g2 + 1e-5).log() / 8, (t2 / (g2 + 1e-3)).clamp(0, 4) / 4], 1
     )
-    trust = update.trust(_cat(hidden, context, noise)).float().sigmoid()
+    # Neither trust nor damping may rule motion out: training would not find back from that.
+    trust = 0.05 + 0.95 * update.trust(_cat(hidden, context, noise)).float().sigmoid()
     windows = _windows(torch.cat([m, t2], 1) * trust)
     proposals, sharp = _solve(windows[:, :, :5], 1e-3)
     proposals = STEP * torch.tanh(proposals / STEP)
@@ -270,7 +271,7 @@ def _step(
     hidden = F.leaky_relu(update.second(seen), 0.1).float() + hidden
     out = update.head(hidden).float()
     mix = out[:, :WINDOWS].softmax(1).unsqueeze(2)
-    damping = out[:, WINDOWS : WINDOWS + 1].clamp(-12, 2).exp()
+    damping = out[:, WINDOWS : WINDOWS + 1].clamp(-12, -2).exp()
     gain = 1 + out[:, WINDOWS + 1 : WINDOWS + 2].tanh() * 0.5
     step, _ = _solve((mix * windows[:, :, :5]).sum(1, keepdim=True), damping)
     flow = flow + gain * STEP * torch.tanh(step[:, 0] / STEP)

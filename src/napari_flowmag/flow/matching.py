@@ -57,7 +57,7 @@ class Matcher(nn.Module):
         """Describe a picture (B, 1, H, W): unit vectors at 1/4 of its size."""
         return F.normalize(self.encode(image).float(), dim=1)
 
-    def forward(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Find the displacements that match best.
 
         Parameters
@@ -68,9 +68,11 @@ class Matcher(nn.Module):
         Returns
         -------
         flow : Tensor
-            (B, 2, h, w), px of this grid.
+            (B, 2, h, w), px of this grid: the match, as far as it is to be trusted.
         hidden : Tensor
             (B, hidden, h, w): the state that the steps start from.
+        match : Tensor
+            (B, 2, h, w): the match itself, for training.
         """
         scores = correlate(first, second)
         seen = torch.cat([scores, first], 1).contiguous(memory_format=torch.channels_last)
@@ -79,7 +81,7 @@ class Matcher(nn.Module):
         steps = torch.arange(-RADIUS, RADIUS + 1, dtype=likely.dtype, device=likely.device)
         dx, dy = steps.repeat(2 * RADIUS + 1), steps.repeat_interleave(2 * RADIUS + 1)
         match = torch.einsum("bkhw,kc->bchw", likely, torch.stack([dx, dy], 1))
-        return out[:, -1:].sigmoid() * match, out[:, SCORES:-1]
+        return out[:, -1:].sigmoid() * match, out[:, SCORES:-1], match
 
 
 def correlate(first: Tensor, second: Tensor) -> Tensor:

@@ -52,7 +52,7 @@ class FieldMagnifier(Magnifier):
         self,
         width: int = 24,
         context: int = 16,
-        steps: tuple[int, ...] = (2, 1, 1, 1),
+        steps: tuple[int, ...] = (3, 1, 1, 1),
     ) -> None:
         super().__init__()
         self.flow = GaussNewtonFlow(width, context, steps)

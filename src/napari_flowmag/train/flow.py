@@ -56,7 +56,7 @@ class FlowConfig:
     noise: tuple[float, float] = (0.003, 0.3)
     width: int = 24
     context: int = 16
-    gauss_newton_steps: tuple[int, ...] = (2, 1, 1, 1)
+    gauss_newton_steps: tuple[int, ...] = (3, 1, 1, 1)
     init: Path | None = None
 
     def __post_init__(self) -> None:
@@ -155,7 +155,7 @@ def _start_from(module: GaussNewtonFlow, path: Path) -> None:
         raise FlowmagError(f"setting init: {path} does not fit the settings of the flow") from error
 
 
-POWER = 0.5
+POWER = 0.7
 """Exponent of the training penalty."""
 
 BINS = (0.1, 0.5, 2.0, 8.0)
