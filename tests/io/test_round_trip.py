@@ -98,6 +98,14 @@ def test_mp4_keeps_number_order_and_facts_of_frames(count, height, width, fps):
     assert again.metadata["provenance"] == {"alpha": 2}
 
 
+@pytest.mark.parametrize("name", ["clip.mp4", "clip"])
+def test_a_depth_of_one_is_no_hindrance_to_pictures(tmp_path, name):
+    values = np.zeros((3, 1, 1, 16, 16), np.uint8)
+    clip = Clip.from_array(values, "TZCYX", fps=5, pixel_size=(3, 0.5, 0.25), unit="µm")
+    again = read_clip(write_clip(clip, tmp_path / name))
+    assert (len(again), again.fps, again.pixel_size) == (3, 5, (0.5, 0.25))
+
+
 @pytest.mark.parametrize("name", ["again.tif", "again.ome.zarr", "again"])
 def test_provenance_goes_from_file_to_file(tmp_path, name):
     clip = Clip.from_array(np.zeros((2, 8, 8), np.uint16), "TYX")

@@ -217,14 +217,22 @@ def test_pages_of_different_sizes_are_refused(tmp_path):
         read_clip(tmp_path / "a.tif")
 
 
-@pytest.mark.parametrize("options", [{"imagej": True}, {}, {"ome": True}], ids=str)
-@pytest.mark.parametrize("compression", [None, "zlib"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"imagej": True},
+        {"imagej": True, "truncate": True},
+        {},
+        {"compression": "zlib"},
+        {"ome": True},
+        {"ome": True, "compression": "zlib"},
+    ],
+    ids=str,
+)
 @pytest.mark.parametrize("part", [0.001, 0.5, 0.97])
-def test_a_stack_that_was_cut_off_is_refused(tmp_path, options, compression, part):
-    if options == {"imagej": True} and compression:
-        pytest.skip("ImageJ does not compress")
+def test_a_stack_that_was_cut_off_is_refused(tmp_path, options, part):
     path = tmp_path / "a.tif"
-    tifffile.imwrite(path, STACK, compression=compression, **options)
+    tifffile.imwrite(path, STACK, **options)
     whole = path.read_bytes()
     path.write_bytes(whole[: int(len(whole) * part)])
     with pytest.raises(FlowmagError, match=r"cut off or damaged|not a TIFF file, or damaged"):

@@ -128,17 +128,14 @@ def _format_to_read(path: Path) -> _Format:
         raise FlowmagError(f"{path}: there is no such file or folder") from None
     except OSError as error:
         raise FlowmagError(f"{path} cannot be read: {error.strerror or error}") from error
-    form = _format_of_suffix(path, readable_suffixes())
+    suffix = path.suffix.lower()
+    if suffix not in readable_suffixes():
+        what = f"the suffix {suffix} is unknown" if suffix else "it has no suffix"
+        raise FlowmagError(
+            f"{path}: {what}: use one of {', '.join(readable_suffixes())}, or a folder of pictures"
+        )
     if empty:
         raise FlowmagError(f"{path} is empty: it has 0 bytes")
-    return form
-
-
-def _format_of_suffix(path: Path, known: tuple[str, ...]) -> _Format:
-    suffix = path.suffix.lower()
-    if suffix not in known:
-        what = f"the suffix {suffix!r} is unknown" if suffix else "it has no suffix"
-        raise FlowmagError(f"{path}: {what}: use one of {', '.join(known)} or a folder of pictures")
     return next(f for f in _FORMATS if suffix in f.suffixes)
 
 

@@ -47,6 +47,17 @@ def load_facts_of(facts: object) -> dict[str, Any]:
     return {k: tuple(v) if k in lists and isinstance(v, list) else v for k, v in facts.items()}
 
 
+def picture_facts(facts: dict[str, Any]) -> dict[str, Any]:
+    """Return the facts as fields of a clip of pictures, which has no depth and no channels."""
+    size = facts.get("pixel_size")
+    return {
+        "fps": facts.get("fps"),
+        "pixel_size": size[-2:] if size else None,
+        "unit": facts.get("unit") if size else None,
+        "metadata": {"provenance": facts["provenance"]} if facts.get("provenance") else {},
+    }
+
+
 def clip_name(path: Path) -> str:
     """Return what a clip read from `path` is called: the file's name without its suffixes."""
     path = path.resolve()

@@ -13,7 +13,7 @@ import numpy as np
 
 from napari_flowmag.clip import Clip
 from napari_flowmag.errors import FlowmagError
-from napari_flowmag.io._facts import clip_name, dump_facts, load_facts
+from napari_flowmag.io._facts import clip_name, dump_facts, load_facts, picture_facts
 from napari_flowmag.io._lazy import lazy_frames
 
 if TYPE_CHECKING:
@@ -58,11 +58,8 @@ def read(path: Path) -> Clip:
             _Pictures(files).read, axes, (len(files), *first.shape), first.dtype, path.name
         ),
         axes,
-        fps=ours.get("fps"),
-        pixel_size=ours.get("pixel_size"),
-        unit=ours.get("unit"),
         name=clip_name(path),
-        metadata={"provenance": ours["provenance"]} if ours.get("provenance") else {},
+        **picture_facts(ours),
     )
 
 

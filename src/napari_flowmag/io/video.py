@@ -15,7 +15,7 @@ import numpy as np
 
 from napari_flowmag.clip import Clip
 from napari_flowmag.errors import FlowmagError
-from napari_flowmag.io._facts import clip_name, load_facts
+from napari_flowmag.io._facts import clip_name, load_facts, picture_facts
 from napari_flowmag.io._lazy import PerProcess, lazy_frames
 from napari_flowmag.io._truncation import is_cut_off
 from napari_flowmag.io._video_index import VideoIndex, open_video, scan
@@ -53,15 +53,12 @@ def read(path: Path) -> Clip:
         raise FlowmagError(f"{path} is not a video, cut off or damaged: {reason}") from error
     axes = "TYXS" if first.ndim == 3 else "TYX"
     shape = (index.count, *first.shape)
-    ours = load_facts(index.comment)
+    facts = picture_facts({"fps": index.fps, **load_facts(index.comment)})
     return Clip(
         lazy_frames(_Planes(decoder).read, axes, shape, first.dtype, path.name),
         axes,
-        fps=ours.get("fps", index.fps),
-        pixel_size=ours.get("pixel_size"),
-        unit=ours.get("unit"),
         name=clip_name(path),
-        metadata={"provenance": ours["provenance"]} if ours.get("provenance") else {},
+        **facts,
     )
 
 
