@@ -131,7 +131,8 @@ def _near(start: Tensor, field: Tensor) -> Tensor:
     """
     change = field - start
     # Not torch.hypot, whose gradient is NaN where nothing changes.
-    keep = (REACH + 1 - torch.linalg.vector_norm(change, dim=1, keepdim=True)).clamp(0, 1)
+    length = (change.square().sum(1, keepdim=True) + 1e-12).sqrt()
+    keep = (REACH + 1 - length).clamp(0, 1)
     return start + keep * change
 
 
