@@ -71,10 +71,12 @@ def is_clip(path: str | PathLike[str]) -> bool:
     The name decides for a file; for a folder, what is in it.
     """
     path = Path(path)
-    if path.is_dir():
-        return bool(
-            _module("ome_zarr").is_zarr(path) or _module("images").is_folder_of_frames(path)
-        )
+    try:
+        if path.is_dir():
+            is_zarr = _module("ome_zarr").is_zarr(path)
+            return bool(is_zarr or _module("images").is_folder_of_frames(path))
+    except PermissionError:
+        return False
     return path.suffix.lower() in readable_suffixes()
 
 
