@@ -212,15 +212,6 @@ class GaussNewtonFlow(nn.Module):
         """Flow (B, 2, H, W) px from `first` to `second`, each (B, C, H, W)."""
         return self.estimate(self.prepare(first), second).flow
 
-    def _start(self, flow: Tensor) -> Tensor:
-        """Give a step the flow that it starts from.
-
-        As in RAFT, no gradient passes through it in training: each step learns to do well
-        from any start. In a loss it must pass: trained steps hold on to a good start, and
-        the last one alone has a hundredth of the gradient.
-        """
-        return flow.detach() if self.training else flow
-
     def _upsample(self, flow: Tensor, hidden: Tensor) -> Tensor:
         """From the grid to full resolution.
 

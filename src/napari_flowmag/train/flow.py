@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from torch.utils.data import Dataset
 
 from napari_flowmag.checkpoint import read_checkpoint
 from napari_flowmag.errors import FlowmagError
-from napari_flowmag.flow.gauss_newton import GaussNewtonFlow
+from napari_flowmag.flow.gauss_newton import LEVELS, GaussNewtonFlow
 from napari_flowmag.synthetic.pairs import Pairs, PairSettings, load_textures, random_pairs
 from napari_flowmag.train.config import plain, require
 
@@ -65,10 +66,10 @@ class FlowConfig:
             require(getattr(self, name) >= 1, name, getattr(self, name), "must be at least 1")
         steps = self.gauss_newton_steps
         require(
-            bool(steps) and min(steps) >= 1,
+            len(steps) == len(LEVELS) and min(steps) >= 0,
             "gauss_newton_steps",
             steps,
-            "give one or more numbers of at least 1",
+            f"give {len(LEVELS)} numbers of at least 0",
         )
         for name in ("motion", "noise"):
             low, high = getattr(self, name)
@@ -84,7 +85,8 @@ class RandomPairs(Dataset[dict[str, Tensor]]):
         self.textures, self.batch, self.settings, self.seed = textures, batch, settings, seed
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        generator = torch.Generator().manual_seed((self.seed << 32) + index)
+        # Not the seed in the upper half: torch's generator takes 32 bits.
+        generator = torch.Generator().manual_seed(index + 1_000_003 * self.seed)
         pairs = random_pairs(self.batch, self.textures, generator, self.settings)
         return {
             "first": pairs.first,
@@ -198,7 +200,8 @@ def flow_loss(
     final = penalty(flow, 1)
     total = 2 * final
     for i, step in enumerate(steps):
-        stride = round(truth.shape[-1] / step.shape[-1])
+        # Sizes are rounded up from level to level, so a crop need not be a multiple of them.
+        stride = 2 ** round(math.log2(truth.shape[-1] / step.shape[-1]))
         total = total + 0.8 ** (len(steps) - i) * penalty(stride * step, stride)
     epe = torch.hypot(*(flow - truth).unbind(1)).mean((1, 2))
     return total, {"epe": epe.mean(), "relative": (epe / scale).mean(), "final": final}

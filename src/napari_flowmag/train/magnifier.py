@@ -260,7 +260,8 @@ class MixedBatches(Dataset[Batch]):
     def __getitem__(self, index: int) -> Batch:
         batch = self.real[index]
         reference = batch["reference"]
-        generator = torch.Generator().manual_seed((self.seed << 32) + index)
+        # Not the seed in the upper half: torch's generator takes 32 bits.
+        generator = torch.Generator().manual_seed(index + 1_000_003 * self.seed)
         known = torch.rand(len(reference), generator=generator) < self.share
         batch |= {"known": known, "flow": torch.zeros_like(reference[:, :2])}
         if known.any():
