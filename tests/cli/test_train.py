@@ -27,7 +27,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with a flow, frame pairs and a clip."""
     root = tmp_path_factory.mktemp("place")
     torch.manual_seed(0)
-    flow = GaussNewtonFlow(4, 4, (1, 1, 1))
+    flow = GaussNewtonFlow(4, 4, (1, 1, 1, 1))
     facts: Any = {"kind": "flow", "architecture": "gauss_newton", "training": {}}
     save_checkpoint(root / "flow.safetensors", flow, config=flow.config, **facts)
     rng = np.random.default_rng(0)
@@ -114,11 +114,12 @@ def test_clips_are_made_into_pairs_once(
 
 
 def test_the_flow_is_trained_by_the_same_command(tmp_path: Path) -> None:
-    flags = "--crop 32 --batch 1 --width 4 --context 4 --gauss-newton-steps [1,1] --steps 1"
+    flags = "--crop 32 --batch 1 --width 4 --context 4 --gauss-newton-steps [1,0,1,1] --steps 1"
     flags += " --workers 0 --threads 1 --device cpu"
     assert main(["flow", "-o", str(tmp_path), *flags.split()]) == 0
     assert read_checkpoint(tmp_path / "model.safetensors").kind == "flow"
-    assert yaml.safe_load((tmp_path / "config.yaml").read_text())["gauss_newton_steps"] == [1, 1]
+    settings = yaml.safe_load((tmp_path / "config.yaml").read_text())
+    assert settings["gauss_newton_steps"] == [1, 0, 1, 1]
 
 
 @pytest.mark.parametrize(

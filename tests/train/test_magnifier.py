@@ -18,7 +18,7 @@ from napari_flowmag.train.loop import fit
 from napari_flowmag.train.magnifier import MagnifierTask, MixedBatches, draw_alpha
 
 AUGMENT = AugmentConfig(crop=32, rotation=0.0, jitter=(0.0, 0.0, 0.0, 0.0))
-SMALL: dict[str, Any] = {"width": 4, "context": 4, "steps": (1, 1, 1)}
+SMALL: dict[str, Any] = {"width": 4, "context": 4, "steps": (1, 1, 1, 1)}
 
 
 def save_flow(path: Path) -> str:
