@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from napari_flowmag import FlowmagError, checkpoint
+from napari_flowmag import FlowmagError
 from napari_flowmag.checkpoint import build, read_checkpoint, read_pickle, save_checkpoint
 
 REGISTRY = {"linear": "torch.nn:Linear"}
@@ -81,7 +81,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path, monkeyp
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoint.os, "replace", full)
+    monkeypatch.setattr(Path, "replace", full)
     with pytest.raises(FlowmagError, match=r"cannot write .*No space left"):
         save(path)
     assert path.read_bytes() == before
@@ -92,7 +92,7 @@ def test_an_interrupted_write_leaves_nothing(tmp_path: Path, monkeypatch) -> Non
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(checkpoint.os, "replace", interrupt)
+    monkeypatch.setattr(Path, "replace", interrupt)
     with pytest.raises(KeyboardInterrupt):
         save(tmp_path / "a.safetensors")
     assert not list(tmp_path.iterdir())

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
@@ -22,6 +20,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from napari_flowmag.atomic import write_atomically
 from napari_flowmag.errors import FlowmagError
 
 Kind = Literal["magnifier", "flow"]
@@ -112,37 +111,6 @@ def save_checkpoint(
     state = {k: v.detach().cpu().contiguous().clone() for k, v in module.state_dict().items()}
     content = safetensors.torch.save(state, metadata={_METADATA_KEY: json.dumps(header)})
     write_atomically(Path(path), content)
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that its name never holds a part of it.
-
-    Raises
-    ------
-    FlowmagError
-        If the folder is missing or cannot be written to.
-    """
-    try:
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    except OSError as error:
-        raise FlowmagError(f"cannot write {path}: {error.strerror}") from error
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-    except BaseException as error:
-        Path(temporary).unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise FlowmagError(f"cannot write {path}: {error.strerror}") from error
-        raise
-
-
-def _umask() -> int:
-    # mkstemp makes the file private; give it the mode that open() would have given.
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def read_checkpoint(path: str | Path, kind: Kind | None = None) -> Checkpoint:

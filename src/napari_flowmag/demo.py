@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from napari_flowmag.atomic import replacing
 from napari_flowmag.errors import FlowmagError
-from napari_flowmag.io._atomic import replacing
 from napari_flowmag.kymograph import Line, draw_kymographs, kymograph
 from napari_flowmag.measure import Factor, achieved_factor
 from napari_flowmag.settings import MagnifySettings

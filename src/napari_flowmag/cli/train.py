@@ -132,7 +132,7 @@ def _train_flow(arguments: list[str]) -> None:
 def _fit(task: Task, loop: LoopConfig, settings: dict[str, Any], resume: bool) -> None:
     import yaml
 
-    from napari_flowmag.checkpoint import write_atomically
+    from napari_flowmag.atomic import write_atomically
     from napari_flowmag.train.loop import fit
 
     settings.pop("out")  # the folder may move

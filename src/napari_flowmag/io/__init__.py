@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_flowmag.atomic import replacing
 from napari_flowmag.clip import Clip
 from napari_flowmag.errors import FlowmagError
-from napari_flowmag.io._atomic import replacing
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

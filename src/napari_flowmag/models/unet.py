@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from napari_flowmag.checkpoint import read_pickle, write_atomically
+from napari_flowmag.atomic import write_atomically
+from napari_flowmag.checkpoint import read_pickle
 from napari_flowmag.errors import FlowmagError
 from napari_flowmag.models.base import Alpha, Magnifier
 from napari_flowmag.models.encoding import ENCODING_CHANNELS, encode_alpha

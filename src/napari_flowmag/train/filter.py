@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from napari_flowmag.checkpoint import write_atomically
+from napari_flowmag.atomic import write_atomically
 from napari_flowmag.errors import FlowmagError
 from napari_flowmag.train.config import SelectionConfig
 from napari_flowmag.train.data import spread

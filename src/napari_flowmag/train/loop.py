@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import Dataset
 
-from napari_flowmag.checkpoint import read_pickle, save_checkpoint, write_atomically
+from napari_flowmag.atomic import write_atomically
+from napari_flowmag.checkpoint import read_pickle, save_checkpoint
 from napari_flowmag.device import resolve_device
 from napari_flowmag.errors import Cancelled, FlowmagError
 from napari_flowmag.train.config import LoopConfig

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from napari_flowmag.errors import FlowmagError
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
@@ -35,6 +37,21 @@ def replacing(path: Path) -> Iterator[Path]:
     except BaseException:
         _remove(temporary)
         raise
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file so that its name never holds a part of it.
+
+    Raises
+    ------
+    FlowmagError
+        If the folder is missing or cannot be written to.
+    """
+    try:
+        with replacing(path) as temporary:
+            temporary.write_bytes(content)
+    except OSError as error:
+        raise FlowmagError(f"cannot write {path}: {error.strerror}") from error
 
 
 def _remove(path: Path) -> None:
