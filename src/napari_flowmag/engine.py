@@ -23,7 +23,8 @@ WHOLE_FRAME = 2**21
 """Pixels up to which a frame is magnified whole unless a tile size is asked for (full HD)."""
 
 _AUTO_TILE = 1024
-_BATCH_PIXELS = 2**20  # on a GPU: frames are batched up to this
+_BATCH_PIXELS = 2**20  # frames are batched up to this on a GPU, and where the model is light
+_BATCH_FRAMES = 8  # on a CPU: a run is to stop within moments
 _MIN_SIDE = 32  # networks halve a picture up to five times
 
 _logger = logging.getLogger(__name__)
@@ -73,7 +74,7 @@ class Engine:
         self.magnifier = magnifier.eval().to(device).to(memory_format=torch.channels_last)
         self.device = device
         self.precision = precision
-        self.batch = batch or _default_batch(device, size)
+        self.batch = batch or _default_batch(magnifier, device, size)
         self.tile = _default_tile(size) if tile is None else (tile or None)
         self._size = size
         # Where pictures of the whole frame are kept; moved to the CPU if the GPU cannot hold them.
@@ -259,9 +260,13 @@ def _default_tile(size: tuple[int, int]) -> int | None:
     return None if size[0] * size[1] <= WHOLE_FRAME else _AUTO_TILE
 
 
-def _default_batch(device: torch.device, size: tuple[int, int]) -> int:
-    # One by one on the CPU: nothing is gained there, and results do not depend on the batch.
-    return 1 if device.type == "cpu" else max(_BATCH_PIXELS // (size[0] * size[1]), 1)
+def _default_batch(magnifier: Magnifier, device: torch.device, size: tuple[int, int]) -> int:
+    batch = max(_BATCH_PIXELS // (size[0] * size[1]), 1)
+    if device.type != "cpu":
+        return batch
+    # A light model's many small operations keep two cores busy only together; a heavy one
+    # gains nothing and takes memory.
+    return min(batch, _BATCH_FRAMES) if magnifier.light else 1
 
 
 def _pad(picture: Tensor) -> Tensor:

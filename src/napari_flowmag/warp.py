@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from functools import wraps
-from typing import Any, Literal, TypeVar, cast
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -16,23 +14,6 @@ Padding = Literal["border", "reflection", "zeros"]
 
 MARGIN = 2
 """Spline coefficients around a picture: what reading at its border touches."""
-
-
-_Function = TypeVar("_Function", bound=Callable[..., Tensor])
-
-
-def full_precision(function: _Function) -> _Function:
-    """Keep a function of a float32 tensor in float32 under mixed precision.
-
-    Autocast would filter pictures in half precision, which α then multiplies.
-    """
-
-    @wraps(function)
-    def run(x: Tensor, *args: Any, **options: Any) -> Tensor:
-        with torch.autocast(x.device.type, enabled=False):
-            return function(x, *args, **options)
-
-    return cast("_Function", run)
 
 
 def identity_grid(height: int, width: int, like: Tensor) -> Tensor:

@@ -277,12 +277,11 @@ def _products(level: Level, other: Tensor, flow: Tensor, ratio: int) -> Tensor:
     warped = gradients(sample_spline(other, flow[..., :height, :width]))
     dx, dy = level.dx + warped.dx, level.dy + warped.dy
     dt = warped.image - level.image
-    products = pool(torch.cat([dx * dx, dx * dy, dy * dy, dx * dt, dy * dt, dt * dt], 1), ratio)
+    products = (dx * dx, dx * dy, dy * dy, dx * dt, dy * dt, dt * dt)
+    pooled = torch.cat([pool(product, ratio) for product in products], 1)
     # Means of the two gradients; per px of the grid, which are `ratio` px of the picture.
     half = ratio / 2
-    return products * products.new_tensor([half**2, half**2, half**2, half, half, 1]).view(
-        1, 6, 1, 1
-    )
+    return pooled * pooled.new_tensor([half**2, half**2, half**2, half, half, 1]).view(1, 6, 1, 1)
 
 
 def _windows(products: Tensor) -> Tensor:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-
-from napari_flowmag.warp import full_precision
 
 
 class Level(NamedTuple):
@@ -19,16 +18,35 @@ class Level(NamedTuple):
     dy: Tensor
 
 
-@full_precision
 def blur(x: Tensor, sigma: float) -> Tensor:
     """Gaussian mean, σ in px, the border repeated."""
     reach = max(int(2.5 * sigma + 0.5), 1)
-    taps = torch.arange(-reach, reach + 1, dtype=x.dtype, device=x.device)
-    kernel = torch.exp(-taps.square() / (2 * sigma**2))
-    kernel, channels = kernel / kernel.sum(), x.shape[1]
+    weights = [math.exp(-(k**2) / (2 * sigma**2)) for k in range(reach + 1)]
+    total = weights[0] + 2 * sum(weights[1:])
+    return _symmetric(x, [weight / total for weight in weights])
+
+
+def smooth(image: Tensor) -> Tensor:
+    """Read `image` at its own pixels as `sample_spline` reads it anywhere."""
+    return _symmetric(image, [2 / 3, 1 / 6])
+
+
+def _symmetric(x: Tensor, weights: list[float]) -> Tensor:
+    """Filter along both axes by the weights of distance 0, 1, …; the border repeated.
+
+    By sums of moved pictures: for so few taps several times as fast as a convolution, and
+    autocast leaves it in full precision.
+    """
+    reach = len(weights) - 1
     x = F.pad(x, (reach, reach, reach, reach), mode="replicate")
-    x = F.conv2d(x, kernel.view(1, 1, 1, -1).expand(channels, 1, 1, -1), groups=channels)
-    return F.conv2d(x, kernel.view(1, 1, -1, 1).expand(channels, 1, -1, 1), groups=channels)
+    for axis in (2, 3):
+        length = x.shape[axis] - 2 * reach
+        out = x.narrow(axis, reach, length) * weights[0]
+        for k in range(1, reach + 1):
+            pair = x.narrow(axis, reach - k, length) + x.narrow(axis, reach + k, length)
+            out = torch.add(out, pair, alpha=weights[k])
+        x = out
+    return x
 
 
 def fill(x: Tensor, block: int) -> Tensor:
@@ -39,8 +57,13 @@ def fill(x: Tensor, block: int) -> Tensor:
 
 
 def pool(x: Tensor, block: int) -> Tensor:
-    """Mean of square blocks; sizes that do not divide are filled first."""
-    return F.avg_pool2d(fill(x, block), block) if block > 1 else x
+    """Mean of square blocks (1, 2, 4, … px wide); sizes that do not divide are filled first."""
+    x = fill(x, block)
+    # Halved again and again: several times as fast as average pooling on a CPU.
+    for _ in range(block.bit_length() - 1):
+        x = x[..., ::2, :] + x[..., 1::2, :]
+        x = x[..., ::2] + x[..., 1::2]
+    return x / block**2
 
 
 def resize(x: Tensor, like: Tensor) -> Tensor:
@@ -59,15 +82,6 @@ def flatten(image: Tensor) -> Tensor:
         blur(shading, 0.5), scale_factor=8, mode="bilinear", align_corners=False
     )
     return image - shading[..., : image.shape[-2], : image.shape[-1]]
-
-
-@full_precision
-def smooth(image: Tensor) -> Tensor:
-    """Read `image` at its own pixels as `sample_spline` reads it anywhere."""
-    kernel, channels = image.new_tensor([1 / 6, 2 / 3, 1 / 6]), image.shape[1]
-    image = F.pad(image, (1, 1, 1, 1), mode="replicate")
-    image = F.conv2d(image, kernel.view(1, 1, 1, 3).expand(channels, 1, 1, 3), groups=channels)
-    return F.conv2d(image, kernel.view(1, 1, 3, 1).expand(channels, 1, 3, 1), groups=channels)
 
 
 def gradients(image: Tensor) -> Level:

@@ -92,6 +92,8 @@ class Magnifier(nn.Module, ABC):
         Number of channels it takes; None: any number, all moved together.
     context : int
         Surroundings in px that a tile needs on each side to give what the whole would give.
+    light : bool
+        Whether frames are worth magnifying together on a CPU.
     """
 
     architecture: str
@@ -99,6 +101,7 @@ class Magnifier(nn.Module, ABC):
     alpha_range: tuple[float, float]
     channels: int | None
     context: int
+    light: bool = False
 
     @abstractmethod
     def prepare(self, reference: Tensor) -> Any:

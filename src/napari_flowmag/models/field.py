@@ -47,6 +47,7 @@ class FieldMagnifier(Magnifier):
     alpha_range = (0.0, float("inf"))
     channels = None
     context = 96
+    light = True
 
     def __init__(
         self,
