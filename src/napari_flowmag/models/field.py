@@ -89,7 +89,10 @@ class FieldMagnifier(Magnifier):
         # At α = 1 the frame itself is the answer, at α = 0 the reference.
         share = torch.where(factor < 1, 1 - factor, share * (factor - 1).clamp(0, 1))
         from_reference = sample_spline(spline_coefficients(reference), field, MARGIN)
-        from_frame = sample_spline(spline_coefficients(frame), field + motion, MARGIN)
+        # Where rounds did not converge, field + α F is not 0. Near α = 1 the frame is read as if
+        # they had: at α = 1 exactly where it is, however torn the motion.
+        missing = (2 - factor).clamp(0, 1) * (field + factor * motion)
+        from_frame = sample_spline(spline_coefficients(frame), field + motion - missing, MARGIN)
         return share * from_reference + (1 - share) * from_frame
 
 
