@@ -335,7 +335,10 @@ def test_engine_gives_what_the_module_gives(texture, alpha, batch):
     tensor = torch.from_numpy(frames).movedim(-1, 1)
     with torch.inference_mode():
         exact = module(tensor[:1].expand(3, -1, -1, -1), tensor, torch.full((3,), alpha))
-    np.testing.assert_allclose(magnified, exact.clamp(0, 1).movedim(1, -1), atol=1e-3)
+    exact = exact.clamp(0, 1).movedim(1, -1)
+    # The reference comes out as it is, whatever an untrained module makes of it.
+    np.testing.assert_array_equal(magnified[0], frames[0])
+    np.testing.assert_allclose(magnified[1:], exact[1:], atol=1e-3)
 
 
 # streaming
