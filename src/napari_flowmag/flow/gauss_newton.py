@@ -1,6 +1,7 @@
 """Optical flow by Gauss–Newton steps whose weights are learned.
 
-Coarse to fine, each step warps the second frame by the flow so far and solves the
+Learned features of the two frames are matched at 1/8 of the resolution, where motion may be
+many px. Then, coarse to fine, each step warps the second frame by the flow so far and solves the
 Lucas–Kanade normal equations for the remaining motion. A small recurrent network looks at
 the images, the residual and the solutions that windows of several sizes propose; it says
 how far to trust each pixel, how to mix the windows, how strongly to hold on to the flow
@@ -33,10 +34,10 @@ from napari_flowmag.flow.pyramid import (
 from napari_flowmag.warp import sample_spline
 
 WINDOWS = 4
-# Per level, coarsest first: size of its pictures' px, and px of them per px of the grid that
-# it solves on. Below 1/4 of the resolution only the measurement gets finer: that is where
-# sub-pixel accuracy comes from, while motion itself is smooth and everything else costs time.
-LEVELS = ((8, 1), (4, 1), (2, 2), (1, 4))
+# Levels have pictures of 1/8, 1/4, 1/2 and full resolution; here are the px of these per px of
+# the grid that a level solves on. Past 1/4 of the resolution only the measurement gets finer:
+# that is where sub-pixel accuracy comes from, while motion is smooth and all else costs time.
+LEVELS = (1, 1, 2, 4)
 GRID = 4
 # A step is bounded (px of its level): past this the linearisation says nothing.
 STEP = 2.0
@@ -137,7 +138,7 @@ class GaussNewtonFlow(nn.Module):
         if len(steps) != len(LEVELS) or min(steps) < 0:
             raise ValueError(f"steps = {steps}: give {len(LEVELS)} numbers of steps")
         self.config: dict[str, Any] = {"width": width, "context": context, "steps": list(steps)}
-        self.width, self.schedule = width, tuple(steps)
+        self.schedule = tuple(steps)
         self.updates = nn.ModuleList(_Update(width, context) for _ in LEVELS)
         self.contexts = nn.ModuleList(
             nn.Sequential(
@@ -146,7 +147,7 @@ class GaussNewtonFlow(nn.Module):
                 nn.Conv2d(context, context, 3, 1, 1),
                 nn.LeakyReLU(0.1),
             )
-            for _, ratio in LEVELS
+            for ratio in LEVELS
         )
         self.matcher = Matcher(width)
         # For each of the 2×2 sub-pixels, the weights of 9 neighbours.
@@ -170,7 +171,7 @@ class GaussNewtonFlow(nn.Module):
         features = self.matcher.features(pyramid[-2])
         levels = [gradients(smooth(image)) for image in pyramid]
         contexts = []
-        for level, (_, ratio), network in zip(levels, LEVELS, self.contexts, strict=True):
+        for level, ratio, network in zip(levels, LEVELS, self.contexts, strict=True):
             seen = torch.cat([level.image, 2 * level.dx, 2 * level.dy], 1)
             seen = F.pixel_unshuffle(fill(seen, ratio), ratio)
             contexts.append(network(_cat(seen)).float())
@@ -195,7 +196,7 @@ class GaussNewtonFlow(nn.Module):
         features = self.matcher.features(pyramid[-2])
         flow, hidden, match = self.matcher(prepared.features, features)
         steps = [match, flow]
-        for i, (count, (_, ratio)) in enumerate(zip(self.schedule, LEVELS, strict=True)):
+        for i, (count, ratio) in enumerate(zip(self.schedule, LEVELS, strict=True)):
             context, update = prepared.contexts[i], cast("_Update", self.updates[i])
             if flow.shape[-2:] != context.shape[-2:]:
                 flow, hidden = 2 * resize(flow, context), resize(hidden, context)
