@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 import zarr
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -103,6 +103,7 @@ def test_values_far_from_zero_keep_their_steps(clip, shift_magnifier, dtype):
     ),
     st.floats(0, 100),
 )
+@example(np.array([[[2**53 + 1]]], np.uint64), 0.0)  # float64 has no such number
 @settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )

@@ -240,6 +240,8 @@ def restore(
 
 def as_type(values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
     """Convert values into a type: rounded and clipped for whole numbers, halved for booleans."""
+    if values.dtype == dtype:
+        return values  # also because float64 cannot hold every 64-bit number
     if dtype.kind == "f":
         return values.astype(dtype)
     if dtype.kind == "b":
