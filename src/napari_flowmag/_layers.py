@@ -1,0 +1,342 @@
+"""Napari's layers as clips, and clips as layers: no Qt, no pixel read.
+
+Layers are taken as they come: any object with the attributes of a napari layer will do, so that
+nothing here imports napari.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_flowmag import units
+from napari_flowmag.clip import AXES, Clip
+from napari_flowmag.errors import FlowmagError
+
+if TYPE_CHECKING:
+    from napari.layers import Image, Labels, Layer
+    from numpy.typing import NDArray
+
+OWN = "flowmag"
+"""Key of a layer's metadata under which flowmag keeps what it knows about the layer."""
+
+_LOOKS = ("colormap", "contrast_limits", "contrast_limits_range", "gamma", "interpolation2d")
+
+
+def clip_layers(layers: Iterable[Layer]) -> list[Image]:
+    """Return the layers that hold a clip: images with a time axis, flowmag's previews left out."""
+    return [layer for layer in layers if is_clip_layer(layer)]
+
+
+def is_clip_layer(layer: Layer) -> bool:
+    """Whether a layer is an image with a time axis, and none of flowmag's previews."""
+    if type(layer).__name__ != "Image" or own(layer).get("role") == "preview":
+        return False
+    try:
+        return bool(data_of(layer).shape[axes_of(layer).index("T")] > 1)
+    except FlowmagError:
+        return False
+
+
+def own(layer: Layer) -> dict[str, Any]:
+    """Return what flowmag knows about a layer; empty for a layer that it never saw."""
+    known = layer.metadata.get(OWN)
+    return known if isinstance(known, dict) else {}
+
+
+def data_of(layer: Layer) -> Any:
+    """Return the layer's array; of a multiscale layer the one of full resolution."""
+    return layer.data[0] if getattr(layer, "multiscale", False) else layer.data
+
+
+def axes_of(layer: Layer) -> str:
+    """Return the letters of a layer's axes, in the order of its data.
+
+    The last two are Y and X, followed by S if it is RGB. In front of them axes go by their labels
+    where these are t, z or c. Of those without such a label the first is time (unless one is
+    called so), and one more is depth.
+
+    Raises
+    ------
+    FlowmagError
+        If the layer has no axis in front of Y and X, or more than can be told apart.
+    """
+    labels = [str(label).lower() for label in layer.axis_labels[:-2]]
+    found: list[str] = [label.upper() if label in ("t", "z", "c") else "" for label in labels]
+    for place, letter in enumerate(found):
+        if not letter:
+            found[place] = next((a for a in "TZ" if a not in found), "")
+    if found and "T" not in found:
+        found[0] = "T"
+    axes = "".join(found)
+    if not axes:
+        raise FlowmagError(f"layer {layer.name!r} has no time axis: a clip needs frames over time")
+    if len(axes) < len(labels) or len(set(axes)) < len(axes):
+        raise FlowmagError(
+            f"layer {layer.name!r} of shape {tuple(data_of(layer).shape)}: name its axes t, z and "
+            f"c (its labels are {tuple(layer.axis_labels)})"
+        )
+    return axes + ("YXS" if getattr(layer, "rgb", False) else "YX")
+
+
+def clip_of(*layers: Image) -> Clip:
+    """Return layers as one clip, lazily.
+
+    Parameters
+    ----------
+    *layers
+        One image layer; or the channels of one clip, each a layer of the same shape without colour
+        samples, which become the axis C in that order.
+
+    Returns
+    -------
+    Clip
+        Axes in the order ``TZCYXS``, whatever the order of the layer's. Frame rate and pixel size
+        come from its scale and units. The metadata holds the file if all layers are of one that
+        flowmag's reader opened (``"path"``), and which of its channels they are (``"channels"``).
+
+    Raises
+    ------
+    FlowmagError
+        If a layer is no clip, or the layers do not fit together.
+    """
+    import dask.array as da
+
+    first = layers[0]
+    axes = axes_of(first)
+    if len(layers) == 1:
+        frames = _lazy(data_of(first))
+    else:
+        _check_channels(layers, axes)
+        frames = da.stack([_lazy(data_of(layer)) for layer in layers])
+        axes = "C" + axes
+    order = sorted(axes, key=AXES.index)
+    frames = frames.transpose([axes.index(a) for a in order])
+    size, unit = _pixel_size(first)
+    return Clip.from_array(
+        frames,
+        "".join(order),
+        fps=_fps(first),
+        pixel_size=size,
+        unit=unit,
+        name=first.name,
+        channel_names=tuple(layer.name for layer in layers) if len(layers) > 1 else None,
+        metadata=_origin(layers),
+    )
+
+
+def _lazy(data: Any) -> Any:
+    import dask.array as da
+
+    if isinstance(data, da.Array):
+        return data
+    return da.from_array(
+        data, chunks=(1,) * (data.ndim - 2) + (-1, -1), name=False, inline_array=True
+    )
+
+
+def _check_channels(layers: Sequence[Image], axes: str) -> None:
+    if "S" in axes or "C" in axes:
+        raise FlowmagError(
+            f"layer {layers[0].name!r} has colours or channels of its own: choose it alone"
+        )
+    for layer in layers[1:]:
+        if axes_of(layer) != axes or data_of(layer).shape != data_of(layers[0]).shape:
+            raise FlowmagError(
+                f"layers {layers[0].name!r} and {layer.name!r} are not channels of one clip: their "
+                f"shapes are {tuple(data_of(layers[0]).shape)} and {tuple(data_of(layer).shape)}"
+            )
+        if data_of(layer).dtype != data_of(layers[0]).dtype:
+            raise FlowmagError(
+                f"layers {layers[0].name!r} and {layer.name!r} are not channels of one clip: they "
+                f"hold {data_of(layers[0]).dtype} and {data_of(layer).dtype}"
+            )
+
+
+def _origin(layers: Sequence[Image]) -> dict[str, Any]:
+    """Return the file that the layers were read from, if all show a whole channel of the same."""
+    paths = {own(layer).get("path") for layer in layers}
+    intact = all(own(layer).get("array") == getattr(layer.data, "name", None) for layer in layers)
+    path = paths.pop()
+    if paths or path is None or not intact:
+        return {}
+    channels = [own(layer).get("channel") for layer in layers]
+    found: dict[str, Any] = {"path": path}
+    if None not in channels:
+        found["channels"] = tuple(channels)
+    return found
+
+
+def _fps(layer: Image) -> float | None:
+    place = axes_of(layer).index("T")
+    seconds = _in_unit(layer.units[place], "second")
+    step = abs(float(layer.scale[place]))
+    return None if seconds is None or step == 0 else 1 / (step * seconds)
+
+
+def _pixel_size(layer: Image) -> tuple[tuple[float, ...] | None, str | None]:
+    unit = units.length(str(layer.units[-1]))
+    if unit is None:
+        return None, None
+    axes = axes_of(layer).rstrip("S")
+    places = [axes.index(a) for a in "ZYX" if a in axes]
+    factors = [_in_unit(layer.units[place], unit.pint) for place in places]
+    if None in factors:
+        return None, None
+    steps = [abs(float(layer.scale[place])) for place in places]
+    return tuple(f * s for f, s in zip(factors, steps, strict=True) if f is not None), unit.symbol
+
+
+def _in_unit(unit: Any, name: str) -> float | None:
+    """How many of the unit called `name` one `unit` is; None if it measures something else."""
+    other = unit._REGISTRY.Unit(name)
+    if unit.dimensionality != other.dimensionality:
+        return None
+    return float((1 * unit).to(other).magnitude)
+
+
+def result_settings(layer: Image, start: int = 0, z: int | None = None) -> dict[str, Any]:
+    """Return keyword arguments with which a result lies over its source and looks like it.
+
+    Parameters
+    ----------
+    layer
+        The source.
+    start
+        The source's frame that is the result's first.
+    z
+        The source's slice that is all of the result's depth; None: all slices.
+    """
+    axes = axes_of(layer)
+    offset = np.zeros(layer.ndim)
+    offset[axes.index("T")] = start
+    if z is not None and "Z" in axes:
+        offset[axes.index("Z")] = z
+    settings: dict[str, Any] = {
+        "rgb": layer.rgb,
+        "scale": tuple(layer.scale),
+        # The translation is of pixel (0, …): moved along scaled and rotated axes.
+        "translate": tuple(
+            layer.translate
+            + (
+                np.asarray(layer.data_to_world(offset))
+                - np.asarray(layer.data_to_world(0 * offset))
+            )
+        ),
+        "rotate": layer.rotate,
+        "shear": layer.shear,
+        "affine": layer.affine,
+        "units": layer.units,
+        "axis_labels": layer.axis_labels,
+        "opacity": layer.opacity,
+        "blending": layer.blending,
+    }
+    if not layer.rgb:
+        settings |= {name: getattr(layer, name) for name in _LOOKS}
+    return settings
+
+
+def to_layer_order(frames: Any, axes: str, layer: Image) -> Any:
+    """Return frames of a clip, whose axes are ``axes``, with their axes in the layer's order.
+
+    Depth that the clip has lost comes back with length 1.
+    """
+    wanted = axes_of(layer)
+    if "Z" in wanted and "Z" not in axes:
+        frames, axes = frames[:, None], axes[0] + "Z" + axes[1:]
+    return frames.transpose([axes.index(a) for a in wanted])
+
+
+def labels_on(labels: Labels, image: Image, z: int = 0) -> NDArray[np.integer[Any]]:
+    """Return a Labels layer on the pixel grid of an image layer.
+
+    Where both lie in the world counts, nearest neighbours are taken, and 0 where there are no
+    labels.
+
+    Parameters
+    ----------
+    labels
+        With axes (Y, X), or as many axes as the image has without its colours.
+    image
+        Whose grid to take.
+    z
+        Slice of labels that have a depth.
+
+    Returns
+    -------
+    ndarray
+        (H, W), or (T, H, W) if the labels have a time axis.
+
+    Raises
+    ------
+    FlowmagError
+        If the labels have other axes.
+    """
+    data = np.asarray(data_of(labels))
+    axes = axes_of(image).replace("S", "").replace("C", "")
+    shape = dict(zip(axes_of(image), data_of(image).shape, strict=True))
+    if data.ndim > 2:
+        if data.ndim != len(axes):
+            raise FlowmagError(
+                f"labels {labels.name!r} have {data.ndim} axes, but the clip {image.name!r} has "
+                f"{len(axes)}: draw them with 2 axes or with as many as the clip"
+            )
+        if "Z" in axes:
+            data = np.take(data, min(z, data.shape[axes.index("Z")] - 1), axes.index("Z"))
+        time = _nearest(labels, image, "T", axes, shape["T"])
+        inside = (time >= 0) & (time < len(data))
+        stack = np.zeros((shape["T"], *data.shape[1:]), data.dtype)
+        stack[inside] = data[time[inside]]
+        data = stack
+    grid = (shape["Y"], shape["X"])
+    rows, columns = (_nearest(labels, image, a, axes, n) for a, n in zip("YX", grid, strict=True))
+    if np.array_equal(rows, np.arange(data.shape[-2])) and np.array_equal(
+        columns, np.arange(data.shape[-1])
+    ):
+        return data
+    result = np.zeros((*data.shape[:-2], *grid), data.dtype)
+    r, c = _inside(rows, data.shape[-2]), _inside(columns, data.shape[-1])
+    result[..., np.flatnonzero(r)[:, None], np.flatnonzero(c)] = data[
+        ..., rows[r][:, None], columns[c]
+    ]
+    return result
+
+
+def _inside(places: NDArray[np.intp], length: int) -> NDArray[np.bool_]:
+    return np.asarray((places >= 0) & (places < length))
+
+
+def _nearest(labels: Labels, image: Image, axis: str, axes: str, length: int) -> NDArray[np.intp]:
+    """Index along one axis of the labels for each pixel of the image along the same axis."""
+    back = axes.index(axis) - len(axes)  # counted from the end, as labels may have fewer axes
+    ends = np.zeros((2, len(axes)))
+    ends[1, back] = 1
+    ndim = labels.ndim
+    place = [labels.world_to_data(image.data_to_world(end)[-ndim:])[back] for end in ends]
+    places = place[0] + (place[1] - place[0]) * np.arange(length)
+    return np.asarray(np.rint(places), dtype=np.intp)
+
+
+def key_frames(labels: NDArray[np.integer[Any]]) -> NDArray[np.integer[Any]]:
+    """Make labels that were drawn in some frames serve for all of them.
+
+    Parameters
+    ----------
+    labels
+        (H, W), or (T, H, W) of which any number of frames hold labels.
+
+    Returns
+    -------
+    ndarray
+        (H, W) if one frame or none was drawn in: it serves for all. Else (T, H, W), where a frame
+        without labels has those of the nearest frame with labels, the earlier of two.
+    """
+    if labels.ndim == 2:
+        return labels
+    drawn = np.flatnonzero(labels.reshape(len(labels), -1).any(axis=1))
+    if len(drawn) < 2:
+        return np.asarray(labels[drawn[0] if len(drawn) else 0])
+    distance = np.abs(np.arange(len(labels))[:, None] - drawn)
+    return np.asarray(labels[drawn[distance.argmin(axis=1)]])

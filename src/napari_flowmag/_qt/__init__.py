@@ -1,0 +1,1 @@
+"""The docked widgets. They collect settings, start jobs and add layers; the core does the work."""

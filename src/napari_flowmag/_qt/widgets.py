@@ -1,0 +1,241 @@
+"""Small widgets that several docks share."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import QSignalBlocker, Qt, Signal
+from qtpy.QtWidgets import (
+    QComboBox,
+    QFileDialog,
+    QFrame,
+    QHBoxLayout,
+    QLabel,
+    QLineEdit,
+    QProgressBar,
+    QScrollArea,
+    QSizePolicy,
+    QToolButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Layer
+
+    from napari_flowmag._qt.job import Job, Outcome
+
+
+class LayerCombo(QComboBox):
+    """A choice among the layers of a viewer, which follows them as they come, go and are renamed.
+
+    Parameters
+    ----------
+    viewer
+        Whose layers.
+    accept : callable
+        Whether a layer may be chosen.
+    none : str, optional
+        Text of a first entry that stands for no layer; without it there is no such entry.
+    parent : QWidget, optional
+        Owner.
+    """
+
+    layer_changed = Signal(object)
+    """The layer chosen now, or None."""
+
+    def __init__(
+        self,
+        viewer: ViewerModel,
+        accept: Callable[[Layer], bool],
+        none: str | None = None,
+        parent: QWidget | None = None,
+    ) -> None:
+        super().__init__(parent)
+        self._viewer, self._accept, self._none = viewer, accept, none
+        self._layers: list[Layer | None] = []
+        self._last: Layer | None = None
+        # A long name shall not make the dock wide.
+        self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        self.setMinimumContentsLength(12)
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        self.currentIndexChanged.connect(self._tell)
+        for event in (
+            viewer.layers.events.inserted,
+            viewer.layers.events.removed,
+            viewer.layers.events.reordered,
+        ):
+            event.connect(self._fill)
+        viewer.layers.events.inserted.connect(self._watch)
+        for layer in viewer.layers:
+            layer.events.name.connect(self._fill)
+        self._fill()
+
+    def value(self) -> Layer | None:
+        """Return the layer chosen, None if there is none."""
+        index = self.currentIndex()
+        return self._layers[index] if 0 <= index < len(self._layers) else None
+
+    def set_value(self, layer: Layer | None) -> None:
+        """Choose a layer; one that is not among the choices is passed over."""
+        if layer in self._layers:
+            self.setCurrentIndex(self._layers.index(layer))
+
+    def _watch(self, event: Any) -> None:
+        event.value.events.name.connect(self._fill)
+
+    def _fill(self, event: Any = None) -> None:
+        chosen = self.value()
+        self._layers = [None] if self._none is not None else []
+        self._layers += [layer for layer in self._viewer.layers if self._accept(layer)]
+        with QSignalBlocker(self):
+            self.clear()
+            for layer in self._layers:
+                self.addItem(self._none if layer is None else layer.name)
+            if chosen in self._layers:
+                self.setCurrentIndex(self._layers.index(chosen))
+        self._tell()
+
+    def refill(self) -> None:
+        """Look at the layers again, after what `accept` decides by has changed."""
+        self._fill()
+
+    def _tell(self, index: int = -1) -> None:
+        chosen = self.value()
+        self.setToolTip(chosen.name if chosen is not None else "")
+        if chosen is not self._last:
+            self._last = chosen
+            self.layer_changed.emit(chosen)
+
+
+class JobBar(QWidget):
+    """Progress of one job: a bar, how fast and how long still, and a button to cancel."""
+
+    def __init__(self, unit: str = "frames", parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._unit, self._since = unit, (0.0, 0)
+        self._job: Job | None = None
+        self.bar = QProgressBar()
+        self.bar.setToolTip("How much of the work is done")
+        self.bar.setTextVisible(True)
+        self.cancel_button = QToolButton()
+        self.cancel_button.setText("Cancel")
+        self.cancel_button.setToolTip("Stop the work; what was there before stays as it was")
+        self.cancel_button.clicked.connect(self._cancel)
+        self.label = QLabel()
+        self.label.setWordWrap(True)
+        row = QHBoxLayout()
+        row.setContentsMargins(0, 0, 0, 0)
+        row.addWidget(self.bar, 1)
+        row.addWidget(self.cancel_button)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addLayout(row)
+        layout.addWidget(self.label)
+        self._show_idle()
+
+    def watch(self, job: Job) -> None:
+        """Show a job until it has finished; to be called before it starts."""
+        self._job, self._since = job, (0.0, 0)
+        job.progressed.connect(self._progress)
+        job.finished.connect(self._finish)
+        self.bar.setRange(0, 0)
+        self.label.setText(f"{job.description}…")
+        self.bar.show()
+        self.cancel_button.setEnabled(True)
+        self.cancel_button.show()
+        self.label.show()
+
+    def say(self, text: str) -> None:
+        """Show a line where the rate is shown during the work."""
+        self.label.setText(text)
+        self.label.setVisible(bool(text))
+
+    def _progress(self, done: int, total: int) -> None:
+        now = time.monotonic()
+        if self._since[0] == 0.0 or done < self._since[1]:
+            self._since = (now, done)  # the first step is slow: the model is loaded in it
+        self.bar.setRange(0, total)
+        self.bar.setValue(done)
+        seconds, steps = now - self._since[0], done - self._since[1]
+        if steps > 0 and seconds > 0:
+            rate = steps / seconds
+            left = _duration((total - done) / rate)
+            self.label.setText(f"{done} of {total} {self._unit}, {rate:.3g}/s, {left} left")
+        else:
+            self.label.setText(f"{done} of {total} {self._unit}")
+
+    def _cancel(self) -> None:
+        if self._job is not None:
+            self.cancel_button.setEnabled(False)
+            self.label.setText("Stopping…")
+            self._job.cancel()
+
+    def _finish(self, outcome: Outcome) -> None:
+        self._job = None
+        self._show_idle()
+        self.say("Cancelled" if outcome.cancelled else "")
+
+    def _show_idle(self) -> None:
+        self.bar.hide()
+        self.cancel_button.hide()
+        self.label.hide()
+
+
+class PathBox(QWidget):
+    """A path that is typed, or chosen in a dialog."""
+
+    path_changed = Signal(str)
+
+    def __init__(self, title: str, pattern: str = "", parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._title, self._pattern = title, pattern
+        self.edit = QLineEdit()
+        self.edit.setPlaceholderText(title)
+        self.edit.editingFinished.connect(lambda: self.path_changed.emit(self.value()))
+        button = QToolButton()
+        button.setText("…")
+        button.setToolTip(title)
+        button.clicked.connect(self._ask)
+        layout = QHBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.edit, 1)
+        layout.addWidget(button)
+
+    def value(self) -> str:
+        """Return the path, empty if there is none."""
+        return str(self.edit.text()).strip()
+
+    def set_value(self, path: str) -> None:
+        """Put a path in."""
+        if path != self.value():
+            self.edit.setText(path)
+            self.path_changed.emit(path)
+
+    def _ask(self) -> None:
+        path, _ = QFileDialog.getOpenFileName(self, self._title, self.value(), self._pattern)
+        if path:
+            self.set_value(path)
+
+
+def scrolled(content: QWidget) -> QScrollArea:
+    """Return an area in which `content` scrolls, so that a low window cuts nothing off."""
+    area = QScrollArea()
+    area.setWidgetResizable(True)
+    area.setFrameShape(QFrame.Shape.NoFrame)
+    area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+    area.setWidget(content)
+    return area
+
+
+def _duration(seconds: float) -> str:
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
