@@ -581,3 +581,96 @@ def test_authors_model_through_the_engine(shared_fixtures, name, alpha, key):
     exact = np.moveaxis(expected[f"{name}_{key}"], 0, -1)
     # Colours stay within the range of the clip, which the bare network may leave.
     np.testing.assert_allclose(magnified[0], exact, atol=1e-5)
+
+
+# channels, depth, masks over time, stopping
+
+
+def test_carriers_that_do_not_follow(texture, shift_magnifier):
+    moving = texture([(0, 0), (0.3, 0), (0.5, 0.2)])
+    still = np.repeat(moving[:1], 3, axis=0)
+    frames = np.stack([still, moving, still], axis=-1)
+    magnified = magnify(frames, 4, model=shift_magnifier, motion_channels=(1,), channels=(0,))
+    np.testing.assert_array_equal(magnified[..., 1:], frames[..., 1:])
+    # The frame is read where its motion leads: what stood still moves by (α - 1) times the motion.
+    assert np.abs(magnified[1:, ..., 0] - frames[1:, ..., 0])[INNER].max() > 0.05
+
+
+def test_painting_models_leave_other_channels_alone(clip, paint_magnifier):
+    rgb = np.stack([clip, clip[:, ::-1], clip[:, :, ::-1]], axis=-1)
+    whole = magnify(rgb, 2, model=paint_magnifier)
+    part = magnify(rgb, 2, model=paint_magnifier, channels=(2, 0))
+    np.testing.assert_array_equal(part[..., 1], rgb[..., 1])
+    np.testing.assert_array_equal(part[..., [0, 2]], whole[..., [0, 2]])
+
+
+def test_one_slice_of_a_clip_with_depth(texture, shift_magnifier):
+    deep = np.stack([texture([(0, 0), (0.3 * z, 0.1)], seed=z) for z in (1, 2, 3)], axis=1)
+    one = magnify(deep, 3, model=shift_magnifier, axes="TZYX", z=1)
+    np.testing.assert_array_equal(one, magnify(deep[:, 1], 3, model=shift_magnifier))
+    np.testing.assert_array_equal(
+        one, magnify(da.from_array(deep), 3, model=shift_magnifier, axes="TZYX", z=1)
+    )
+    for z, line in ((3, "the clip has 3"), (0, "no depth")):
+        frames, axes = (deep, "TZYX") if z else (deep[:, 0], "TYX")
+        with pytest.raises(FlowmagError, match=line):
+            magnify(frames, 3, model=shift_magnifier, axes=axes, z=z)
+
+
+def test_each_frame_has_its_own_mask(clip, shift_magnifier):
+    masks = np.zeros(clip.shape, np.uint8)
+    masks[1, :, :30] = 1
+    magnified = magnify(clip, 5, model=shift_magnifier, mask=masks)
+    alone = magnify(clip, 5, model=shift_magnifier, mask=masks[1])
+    np.testing.assert_array_equal(magnified[1], alone[1])
+    np.testing.assert_array_equal(magnified[2], clip[2])  # nothing is selected in it
+
+
+def test_value_range_is_not_read_again(clip, shift_magnifier):
+    settings = MagnifySettings(3, model="in memory")
+    first = Magnification(clip, settings, magnifier=shift_magnifier)
+    expected = list(first.frames())
+    read = []
+
+    class Counted:
+        shape, dtype = clip.shape, clip.dtype
+
+        def __getitem__(self, index):
+            read.append(index)
+            return clip[index]
+
+    second = Magnification(
+        Counted(), settings, axes="TYX", magnifier=shift_magnifier, limits=first.limits
+    )
+    np.testing.assert_array_equal(second.frame(2), expected[2])
+    assert sorted(set(read)) == [0, 2]
+
+
+def test_stops_in_the_middle_of_a_network(clip):
+    cancel = threading.Event()
+
+    class Layer(torch.nn.Identity):
+        calls = 0
+
+        def forward(self, x):
+            self.calls += 1
+            cancel.set()
+            return x
+
+    model = FieldMagnifier()
+    first, second = Layer(), Layer()
+    model.late = second
+    original = model.predict
+
+    def predict(prepared, frame, alpha):
+        second(first(frame))
+        return original(prepared, frame, alpha)
+
+    model.first, model.predict = first, predict
+    job = Magnification(clip, MagnifySettings(3, model="in memory"), magnifier=model)
+    with pytest.raises(Cancelled):
+        job.frame(1, cancel)
+    assert (first.calls, second.calls) == (1, 0)
+    # Nothing stays behind in the model, and the work can be done after all.
+    assert not any(module._forward_pre_hooks for module in model.modules())
+    assert job.frame(1).shape == clip[1].shape

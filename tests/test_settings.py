@@ -32,6 +32,12 @@ from napari_flowmag.settings import MagnifySettings
         {"batch": 0},
         {"motion_channels": ()},
         {"motion_channels": (1, 1)},
+        {"channels": ()},
+        {"channels": (0, 2, 0)},
+        {"z": -1},
+        {"outside": -1},
+        {"label_alphas": {1: -2}},
+        {"label_alphas": [(1, 2), (1, 3)]},
     ],
 )
 def test_senseless_values_are_refused_in_one_line(wrong):

@@ -111,6 +111,67 @@ def test_mask_from_files(tmp_path):
     np.testing.assert_array_equal(read_mask(tmp_path / "red.png"), mask)
     import tifffile
 
-    tifffile.imwrite(tmp_path / "stack.tif", np.stack([mask, mask]))
-    with pytest.raises(FlowmagError, match="one picture"):
-        read_mask(tmp_path / "stack.tif")
+    labels = np.stack([mask // 255, mask // 255 * 2])
+    tifffile.imwrite(tmp_path / "stack.tif", labels)
+    np.testing.assert_array_equal(read_mask(tmp_path / "stack.tif"), labels)
+    deep = np.zeros((2, 3, *SIZE), np.uint8)
+    tifffile.imwrite(tmp_path / "deep.tif", deep, imagej=True, metadata={"axes": "TZYX"})
+    with pytest.raises(FlowmagError, match="without depth"):
+        read_mask(tmp_path / "deep.tif")
+
+
+def labelled():
+    labels = np.zeros(SIZE, np.uint8)
+    labels[2:8, 3:9] = 1
+    labels[2:8, 12:18] = 2
+    return labels
+
+
+@pytest.mark.parametrize(("soft", "feather_px"), [(0, 0), (0, 3), (4, 0), (4, 4), (30, 6)])
+def test_each_label_has_its_own_alpha(soft, feather_px):
+    labels = labelled()
+    made = strength(5, SIZE, labels, soft, feather_px, label_alphas={2: 20}.items(), outside=0.5)
+    assert made.mask is None
+    assert (made.alpha[labels == 1] == 5).all()
+    assert (made.alpha[labels == 2] == 20).all()
+    assert made.alpha.min() >= 0.5
+    assert made.alpha.max() == 20
+    if soft == feather_px == 0:
+        assert (made.alpha[labels == 0] == 0.5).all()
+
+
+def test_soft_edges_of_two_labels_meet_without_a_jump():
+    made = strength(4, SIZE, labelled(), soft=8, label_alphas=[(2, 16)])
+    between = made.alpha[5, 8:13]  # from the last pixel of one label to the first of the other
+    assert (np.diff(between) > 0).all()
+    assert np.diff(between).max() < 6
+
+
+def test_one_alpha_by_labels_is_the_mask_itself():
+    mask = labelled() > 0
+    by_mask, by_label = (
+        broadcast_alpha(s.tensor(1, 1, torch.device("cpu"))).numpy()
+        for s in (
+            strength(7, SIZE, mask, 3, 3),
+            strength(7, SIZE, mask.astype(np.uint8), 3, 3, label_alphas=[(1, 7)]),
+        )
+    )
+    np.testing.assert_allclose(by_label, by_mask, rtol=1e-6)
+
+
+def test_the_surroundings_can_be_held_still():
+    made = strength(3, SIZE, labelled(), outside=0)
+    np.testing.assert_array_equal(made.alpha, np.where(labelled() > 0, 3, 0))
+
+
+def test_masks_over_time():
+    labels = np.stack([labelled(), 0 * labelled(), labelled()[::-1]])
+    made = strength(3, SIZE, labels, frames=3)
+    np.testing.assert_array_equal(made.at(2).mask, labels[2] > 0)
+    assert made.at(1).constant() == 1
+    with pytest.raises(FlowmagError, match="3 pictures, the clip has 5 frames"):
+        strength(3, SIZE, labels, frames=5)
+    with pytest.raises(FlowmagError, match="whole numbers"):
+        strength(3, SIZE, labels / 2, frames=3, label_alphas=[(1, 2)])
+    with pytest.raises(FlowmagError, match="empty"):
+        strength(3, SIZE, 0 * labels, frames=3)

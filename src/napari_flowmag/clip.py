@@ -174,6 +174,16 @@ class Clip:
         """Return the number of time points."""
         return self.shape[0]
 
+    def at_depth(self, z: int) -> Clip:
+        """Return one slice of a clip with depth, as a clip without."""
+        place = self.axes.index("Z")
+        size = self.pixel_size
+        return self.replace(
+            frames=self.frames[(slice(None),) * place + (z,)],
+            axes=self.axes.replace("Z", ""),
+            pixel_size=None if size is None else size[1:],
+        )
+
     def frame(self, index: int) -> NDArray[Any]:
         """Read one time point: an array of all the axes after T."""
         # Without dask's threads: they gain nothing on one plane, and hang in a forked process.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -48,7 +49,7 @@ class Engine:
     batch : int or None
         Planes at once; likewise.
     check : callable
-        Called before each tile; may raise to stop.
+        Called before each tile and each layer of a network; may raise to stop.
     notify : callable, optional
         Gets a line when memory is full and the work goes on in smaller pieces.
 
@@ -134,7 +135,8 @@ class Engine:
             rows = slice(at, at + self.batch)
             own = reference if len(reference) == 1 else reference[rows]
             try:
-                done.append(self._batch(view, own, frames[rows], strength, key))
+                with self._interruptible():
+                    done.append(self._batch(view, own, frames[rows], strength, key))
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
@@ -144,6 +146,19 @@ class Engine:
             # Out of the except clause: the error holds on to the memory that is to be freed.
             self._shrink()
         return np.concatenate(done)
+
+    @contextmanager
+    def _interruptible(self) -> Iterator[None]:
+        """Check before each layer, too: a heavy network takes seconds for a tile."""
+        hooks = [
+            module.register_forward_pre_hook(lambda module, inputs: self._check())
+            for module in self.magnifier.modules()
+        ]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
 
     @torch.inference_mode()
     def _batch(

@@ -102,6 +102,20 @@ class Frames:
     def __len__(self) -> int:
         return self.shape[0]
 
+    def at_depth(self, z: int) -> Frames:
+        """Return one slice of frames with depth, as frames without.
+
+        Raises
+        ------
+        FlowmagError
+            If there is no such slice.
+        """
+        if "Z" not in self.axes:
+            raise FlowmagError(f"slice {z}: the clip has no depth (its axes are {self.axes})")
+        if not 0 <= z < self.sizes["Z"]:
+            raise FlowmagError(f"slice {z}: the clip has {self.sizes['Z']}, counted from 0")
+        return Frames(_Slice(self.data, self.axes.index("Z"), z), self.axes.replace("Z", ""))
+
     def planes(self, index: int) -> NDArray[Any]:
         """Read a frame as (Z, Y, X, channels), C-contiguous, in the clip's values.
 
@@ -128,6 +142,28 @@ class Frames:
         frame = planes.reshape([self.sizes[a] for a in present])
         frame = frame.transpose([present.index(a) for a in self.axes[1:]])
         return np.ascontiguousarray(frame, dtype=self.dtype)
+
+
+@dataclass(frozen=True, eq=False)
+class _Slice:
+    """Array-like frames of which one slice along an axis is taken when a frame is read."""
+
+    data: ArrayLike
+    axis: int
+    index: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        shape = tuple(self.data.shape)
+        return shape[: self.axis] + shape[self.axis + 1 :]
+
+    @property
+    def dtype(self) -> Any:
+        return self.data.dtype
+
+    def __getitem__(self, index: int, /) -> Any:
+        frame = self.data[index]  # lazy where the data are: dask then reads just the slice
+        return frame[(slice(None),) * (self.axis - 1) + (self.index,)]
 
 
 def as_frames(data: Any, axes: str | None = None) -> Frames:

@@ -15,7 +15,7 @@ from napari_flowmag.errors import Cancelled, FlowmagError
 from napari_flowmag.frames import as_frames
 from napari_flowmag.references import fixed_reference
 from napari_flowmag.settings import MagnifySettings
-from napari_flowmag.strength import read_mask, strength
+from napari_flowmag.strength import Strength, Strengths, read_mask, strength
 
 if TYPE_CHECKING:
     from napari_flowmag.engine import Engine
@@ -51,18 +51,21 @@ class Magnification:
     axes : str, optional
         Of the frames, letters of ``TZCYXS``.
     mask : array-like, optional
-        (H, W), in place of the file that the settings name.
+        (H, W) or (T, H, W), in place of the file that the settings name.
     alpha_map : array-like, optional
         (H, W), in place of the settings' number.
     magnifier : Magnifier, optional
         A loaded model, in place of the one that the settings name.
+    limits : ValueRange, optional
+        What :attr:`limits` of an earlier magnification of the same frames was, so that they need
+        not be read for it again.
     notify : callable, optional
         Gets a line when memory is full and the work goes on in smaller pieces; without it the
         line is logged.
 
     Attributes
     ----------
-    strength : Strength
+    strength : Strength or Strengths
         Magnification of every pixel. May be replaced between frames: nothing else is computed
         again, so that a preview follows a slider.
     selected : range
@@ -83,24 +86,22 @@ class Magnification:
         mask: ArrayLike | None = None,
         alpha_map: ArrayLike | None = None,
         magnifier: Magnifier | None = None,
+        limits: ValueRange | None = None,
         notify: Callable[[str], None] | None = None,
     ) -> None:
         self.settings = settings
         self._frames = as_frames(frames, axes)
+        if settings.z is not None:
+            self._frames = self._frames.at_depth(settings.z)
         self._magnifier = magnifier
+        self._limits = limits
         self._notify = notify
         self._cancel: threading.Event | None = None
         self._latest: tuple[int, NDArray[Any]] | None = None
         self.selected = self._select()
         if mask is None and settings.mask is not None:
             mask = read_mask(settings.mask)
-        self.strength = strength(
-            settings.alpha if alpha_map is None else alpha_map,
-            self._frames.size,
-            mask,
-            settings.soft,
-            settings.feather,
-        )
+        self.strength = self.strength_of(settings, mask, alpha_map)
 
     def __len__(self) -> int:
         return len(self.selected)
@@ -114,6 +115,35 @@ class Magnification:
     def dtype(self) -> np.dtype[Any]:
         """Type of the values, the clip's own."""
         return self._frames.dtype
+
+    @property
+    def limits(self) -> ValueRange:
+        """Smallest and largest values, for which the whole clip may have to be read."""
+        return self._work.limits
+
+    def strength_of(
+        self,
+        settings: MagnifySettings,
+        mask: ArrayLike | None = None,
+        alpha_map: ArrayLike | None = None,
+    ) -> Strength | Strengths:
+        """Return what :attr:`strength` would be with other settings or another mask.
+
+        Raises
+        ------
+        FlowmagError
+            If they do not fit the clip.
+        """
+        return strength(
+            settings.alpha if alpha_map is None else alpha_map,
+            self._frames.size,
+            mask,
+            settings.soft,
+            settings.feather,
+            label_alphas=settings.label_alphas,
+            outside=settings.outside,
+            frames=len(self._frames),
+        )
 
     def frames(
         self, progress: Progress | None = None, cancel: threading.Event | None = None
@@ -137,7 +167,8 @@ class Magnification:
         done = 0
         while done < len(self):
             self._cancel = cancel
-            batch = self._model[0].batch
+            # Where each frame has a strength of its own, each is a batch of its own.
+            batch = self._model[0].batch if isinstance(self.strength, Strength) else 1
             for frame in self._magnified(self.selected[done : done + batch]):
                 done += 1
                 if progress is not None:
@@ -174,7 +205,7 @@ class Magnification:
         """
         from napari_flowmag.provenance import provenance
 
-        return provenance(self.settings, *self._model, self.strength)
+        return provenance(self.settings, *self._model, self.strength, self.selected)
 
     def close(self) -> None:
         """Let go of the model and of everything computed, on the GPU too."""
@@ -207,7 +238,7 @@ class Magnification:
         from napari_flowmag.engine import Engine
         from napari_flowmag.models import find_model, load_magnifier
         from napari_flowmag.provenance import file_sha256, state_sha256
-        from napari_flowmag.values import check_motion_channels
+        from napari_flowmag.values import check_channels
 
         settings, frames, magnifier = self.settings, self._frames, self._magnifier
         device = resolve_device(settings.device)
@@ -219,7 +250,7 @@ class Magnification:
             parameter = next(magnifier.parameters(), None)
             if settings.device == "auto" and parameter is not None:
                 device = parameter.device
-        check_motion_channels(magnifier.channels, frames, settings.motion_channels)
+        check_channels(magnifier.channels, frames, settings.motion_channels, settings.channels)
         precision = "float32" if settings.precision == "auto" else settings.precision
         engine = Engine(
             magnifier,
@@ -231,7 +262,8 @@ class Magnification:
             self._check,
             self._notify,
         )
-        engine.passes(self.strength)  # refuses what the model cannot do, before the clip is read
+        # Refuses what the model cannot do before the clip is read.
+        engine.passes(self.strength.at(self.selected[0]))
         return engine, sha256
 
     @cached_property
@@ -240,32 +272,43 @@ class Magnification:
 
         engine, _ = self._model
         settings, frames = self.settings, self._frames
-        limits = value_range(frames, settings.value_range, self._check)
+        limits = self._limits
+        if limits is None:
+            limits = value_range(frames, settings.value_range, self._check)
         return _Work(
             limits=limits,
-            views=views(engine.magnifier.channels, frames, limits, settings.motion_channels),
+            views=views(
+                engine.magnifier.channels,
+                frames,
+                limits,
+                settings.motion_channels,
+                settings.channels,
+            ),
             reference=fixed_reference(frames, settings.reference, self.selected, self._check),
         )
 
     def _magnified(self, indices: Sequence[int]) -> list[NDArray[Any]]:
-        """Magnify a batch of frames, given by their places in the clip."""
+        """Magnify a batch of frames of one strength, given by their places in the clip."""
         self._check()
         from napari_flowmag.values import as_type
 
         engine, _ = self._model
         planes = np.stack([self._frames.planes(index) for index in indices])
         references = self._references(indices, planes)
-        channels = list(self._frames.channels)
-        engine.passes(self.strength)  # refuses what the model cannot do
+        strength = self.strength.at(indices[0])
+        engine.passes(strength)  # refuses what the model cannot do
         magnified = planes.copy()
-        constant = self.strength.constant()
+        constant = strength.constant()
         if constant == 0:
+            channels = [c for view in self._work.views for c in view.moved_channels]
             still = np.broadcast_to(references, planes.shape)[..., channels]
             magnified[..., channels] = as_type(still, planes.dtype)
         elif constant != 1:
             for z in range(planes.shape[1]):
                 for view in self._work.views:
-                    self._repaint(magnified[:, z], planes[:, z], references[:, z], view, z)
+                    self._repaint(
+                        magnified[:, z], planes[:, z], references[:, z], view, strength, z
+                    )
         return [self._frames.frame(m) for m in magnified]
 
     def _repaint(
@@ -274,6 +317,7 @@ class Magnification:
         planes: NDArray[Any],
         references: NDArray[Any],
         view: View,
+        strength: Strength,
         z: int,
     ) -> None:
         """Magnify some channels of the planes at depth ``z``, into ``magnified``."""
@@ -295,12 +339,12 @@ class Magnification:
             view,
             references if shared else references[moving],
             planes[moving],
-            self.strength,
+            strength,
             key=z if shared else None,
         )
         for row, value in zip(moving, values, strict=True):
-            magnified[row][..., list(view.channels)] = restore(
-                value, planes[row], self._work.limits, view.channels
+            magnified[row][..., list(view.moved_channels)] = restore(
+                value[..., list(view.moved)], planes[row], self._work.limits, view.moved_channels
             )
 
     def _references(self, indices: Sequence[int], planes: NDArray[Any]) -> NDArray[Any]:

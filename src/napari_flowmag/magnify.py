@@ -28,9 +28,13 @@ __all__ = ["Magnification", "Options", "Progress", "magnify", "magnify_clip", "m
 class Options(TypedDict, total=False):
     """Settings that are seldom needed: see :class:`~napari_flowmag.settings.MagnifySettings`."""
 
+    label_alphas: tuple[tuple[int, float], ...]
+    outside: float
     soft: float
     feather: float
     motion_channels: tuple[int, ...] | None
+    channels: tuple[int, ...] | None
+    z: int | None
     start: int | None
     stop: int | None
     value_range: tuple[float, float] | None
@@ -66,7 +70,8 @@ def magnify(
     model : str, Path or Magnifier
         A bundled model's name, the path of a checkpoint, or a loaded magnifier.
     mask : array-like, optional
-        (H, W); motion is magnified where it is not 0 (floats: weights in [0, 1]).
+        (H, W), or (T, H, W) with one for each frame; motion is magnified where it is not 0
+        (floats: weights in [0, 1]).
     reference : int or str
         Frame from which motion is measured: an index, or ``first``, ``mean``, ``median`` or
         ``previous``.

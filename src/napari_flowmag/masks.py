@@ -32,7 +32,7 @@ def dilate(mask: ArrayLike, soft: float) -> NDArray[np.float32]:
         If the mask is not a picture or the distance is negative.
     """
     # Distances are whole numbers, so "closer than 1" is the mask itself.
-    return (_distance(mask, soft) < max(soft, 1)).astype(np.float32)
+    return (_checked(mask, soft) < max(soft, 1)).astype(np.float32)
 
 
 def feather(mask: ArrayLike, px: float) -> NDArray[np.float32]:
@@ -58,18 +58,28 @@ def feather(mask: ArrayLike, px: float) -> NDArray[np.float32]:
     FlowmagError
         If the mask is not a picture or the width is negative.
     """
-    return np.clip(1 - _distance(mask, px) / max(px, 1), 0, 1).astype(np.float32)
+    return np.clip(1 - _checked(mask, px) / max(px, 1), 0, 1).astype(np.float32)
 
 
-def _distance(mask: ArrayLike, limit: float) -> NDArray[np.float64]:
-    """City-block distance of every pixel to the mask; infinite if the mask is empty."""
+def distance(mask: ArrayLike) -> NDArray[np.float64]:
+    """City-block distance of every pixel to a mask, (H, W) px; infinite if the mask is empty.
+
+    Raises
+    ------
+    FlowmagError
+        If the mask is not a picture.
+    """
     from scipy.ndimage import distance_transform_cdt
 
     inside = np.asarray(mask) != 0
     if inside.ndim != 2:
         raise FlowmagError(f"a mask is one picture (H, W), not an array of shape {inside.shape}")
-    if limit < 0:
-        raise FlowmagError(f"a mask's edge of {limit} px: give 0 or more")
     if not inside.any():
         return np.full(inside.shape, np.inf)
     return np.asarray(distance_transform_cdt(~inside, metric="taxicab"), dtype=np.float64)
+
+
+def _checked(mask: ArrayLike, px: float) -> NDArray[np.float64]:
+    if px < 0:
+        raise FlowmagError(f"a mask's edge of {px} px: give 0 or more")
+    return distance(mask)

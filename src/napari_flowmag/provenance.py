@@ -12,11 +12,11 @@ import numpy as np
 
 from napari_flowmag import __version__
 from napari_flowmag.settings import MagnifySettings
+from napari_flowmag.strength import Strength, Strengths
 
 if TYPE_CHECKING:
     from napari_flowmag.engine import Engine
     from napari_flowmag.models.base import Magnifier
-    from napari_flowmag.strength import Strength
 
 
 def file_sha256(path: Path) -> str:
@@ -38,7 +38,8 @@ def provenance(
     settings: MagnifySettings,
     engine: Engine,
     model_sha256: str,
-    strength: Strength,
+    strength: Strength | Strengths,
+    selected: range,
 ) -> dict[str, Any]:
     """Return a record, fit for JSON, of everything that decides what an output looks like.
 
@@ -50,9 +51,13 @@ def provenance(
         The model, and how it computes.
     model_sha256 : str
         The model's hash.
-    strength : Strength
-        Magnification and mask as used.
+    strength : Strength or Strengths
+        Magnification and mask as used; of masks over time there is the hash of them all, as given.
+    selected : range
+        The frames that are magnified.
     """
+    first = strength.at(selected[0])
+    mask = strength.masks if isinstance(strength, Strengths) else first.mask
     return {
         "software": "flowmag",
         "version": __version__,
@@ -62,9 +67,9 @@ def provenance(
             "architecture": engine.magnifier.architecture,
             "sha256": model_sha256,
         },
-        "alpha": _summary(strength.alpha),
-        "mask": None if strength.mask is None else _summary(strength.mask),
-        "passes": engine.passes(strength),
+        "alpha": _summary(first.alpha),
+        "mask": None if mask is None else _summary(mask),
+        "passes": engine.passes(first),
         "device": str(engine.device),
         "precision": engine.precision,
         "tile": engine.tile,

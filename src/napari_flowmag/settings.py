@@ -6,7 +6,7 @@ import dataclasses
 import math
 import operator
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,7 +29,13 @@ class MagnifySettings:
         Magnification: motion comes out ``alpha`` times as large. 1 leaves the clip as it is,
         0 holds it still.
     mask : str, optional
-        File with a picture of the frames' size; motion is magnified where it is not 0.
+        File with a picture of the frames' size, or with one for each frame; motion is magnified
+        where it is not 0.
+    label_alphas : tuple of (int, float)
+        Magnifications of single labels of a mask of whole numbers; the labels that are not named
+        here get `alpha`. A dictionary will do.
+    outside : float
+        Magnification outside the mask: 1 leaves the motion there as it is, 0 holds it still.
     soft : float
         The mask grows: pixels closer than this (px, city-block) to it count as inside.
     feather : float
@@ -42,7 +48,12 @@ class MagnifySettings:
         or of the frames from `start` to `stop` the ``first``, ``mean`` or ``median``; or for
         each frame the ``previous`` one.
     motion_channels : tuple of int, optional
-        Channels to see the motion in; all are moved by it. None: all.
+        Channels to see the motion in; None: all.
+    channels : tuple of int, optional
+        Channels that are moved by it, the others stay as they are. None: all.
+    z : int, optional
+        The slice of a clip with depth that is magnified; the output has no depth then. None: all
+        slices.
     start, stop : int, optional
         Frames ``start`` … ``stop - 1`` are magnified. None: all.
     value_range : (float, float), optional
@@ -56,7 +67,8 @@ class MagnifySettings:
         Largest side in px of what the model sees at once; 0: whole frames. None: whole frames
         up to :data:`~napari_flowmag.engine.WHOLE_FRAME` pixels, tiles above.
     batch : int, optional
-        Frames at once. None: 1 on the CPU, several small ones on a GPU.
+        Frames at once. None: as many small ones as the model and the device gain by; with a heavy
+        model on the CPU 1.
 
     Raises
     ------
@@ -66,11 +78,15 @@ class MagnifySettings:
 
     alpha: float
     mask: str | None = None
+    label_alphas: tuple[tuple[int, float], ...] = ()
+    outside: float = 1.0
     soft: float = 0.0
     feather: float = 0.0
     model: str = "default"
     reference: int | str = "first"
     motion_channels: tuple[int, ...] | None = None
+    channels: tuple[int, ...] | None = None
+    z: int | None = None
     start: int | None = None
     stop: int | None = None
     value_range: tuple[float, float] | None = None
@@ -84,6 +100,9 @@ class MagnifySettings:
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, kind(getattr(self, name)))
         check_alpha(self.alpha)
+        check_alpha(self.outside)
+        for _, alpha in self.label_alphas:
+            check_alpha(alpha)
         for name in ("soft", "feather"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value >= 0):
@@ -116,11 +135,14 @@ class MagnifySettings:
             )
         if self.batch is not None and self.batch < 1:
             raise FlowmagError(f"batch of {self.batch} frames: give 1 or more")
-        if self.motion_channels is not None:
-            if not self.motion_channels:
-                raise FlowmagError("no motion channel: give at least one, or leave it out for all")
-            if len(set(self.motion_channels)) < len(self.motion_channels):
-                raise FlowmagError(f"motion channels {self.motion_channels} repeat themselves")
+        for name in ("motion_channels", "channels"):
+            channels, text = getattr(self, name), name.replace("_", " ")
+            if channels is not None and not channels:
+                raise FlowmagError(f"no {text}: give at least one, or leave it out for all")
+            if channels is not None and len(set(channels)) < len(channels):
+                raise FlowmagError(f"{text} {channels} repeat themselves")
+        if self.z is not None and self.z < 0:
+            raise FlowmagError(f"slice {self.z}: give 0 or more")
 
     def replace(self, **changes: Any) -> MagnifySettings:
         """Return a copy with some fields changed."""
@@ -141,8 +163,12 @@ class MagnifySettings:
         words = ["flowmag", "magnify", clip, "-o", output]
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if value != field.default:
-                words += [f"--{field.name.replace('_', '-')}", _as_text(value)]
+            option = f"--{field.name.replace('_', '-')}"
+            if field.name == "label_alphas":
+                for label, alpha in value:
+                    words += ["--label-alpha", f"{label}={_as_text(alpha)}"]
+            elif value != field.default:
+                words += [option, _as_text(value)]
         return shlex.join(words)
 
 
@@ -170,13 +196,25 @@ def _integers(values: Any) -> tuple[int, ...]:
     return tuple(operator.index(value) for value in values)
 
 
+def _label_alphas(
+    values: Mapping[int, float] | Iterable[tuple[int, float]],
+) -> tuple[tuple[int, float], ...]:
+    pairs = values.items() if isinstance(values, Mapping) else values
+    alphas = [(operator.index(label), float(alpha)) for label, alpha in pairs]
+    if len(dict(alphas)) < len(alphas):
+        raise FlowmagError(f"label alphas {alphas} name a label twice")
+    return tuple(sorted(alphas))
+
+
 # Numbers of numpy, lists and paths are taken too; what is kept is plain, equal and fit for JSON.
 _KINDS: dict[str, Callable[[Any], Any]] = {
-    **dict.fromkeys(("alpha", "soft", "feather"), float),
-    **dict.fromkeys(("start", "stop", "tile", "batch"), operator.index),
+    **dict.fromkeys(("alpha", "outside", "soft", "feather"), float),
+    **dict.fromkeys(("z", "start", "stop", "tile", "batch"), operator.index),
     **dict.fromkeys(("mask", "model", "device", "precision"), str),
     "reference": _reference,
     "motion_channels": _integers,
+    "channels": _integers,
+    "label_alphas": _label_alphas,
     "value_range": _floats,
 }
 

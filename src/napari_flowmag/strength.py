@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from napari_flowmag.errors import FlowmagError
 from napari_flowmag.frames import as_frames
-from napari_flowmag.masks import dilate, feather
+from napari_flowmag.masks import dilate, distance, feather
 from napari_flowmag.settings import check_alpha
 
 if TYPE_CHECKING:
@@ -35,6 +36,10 @@ class Strength:
 
     alpha: float | NDArray[np.float32]
     mask: NDArray[np.float32] | None = None
+
+    def at(self, index: int) -> Strength:
+        """Magnification in a frame: the same in all."""
+        return self
 
     def constant(self) -> float | None:
         """Magnification of all pixels if it is one number, else None."""
@@ -91,13 +96,37 @@ class Strength:
         return MaskedAlpha(alpha, torch.as_tensor(self.mask).to(device)[None, None])
 
 
+@dataclass(frozen=True, eq=False)
+class Strengths:
+    """Magnification that differs from frame to frame, as the mask does.
+
+    Attributes
+    ----------
+    masks : ndarray
+        (T, H, W), a mask for each frame of the clip.
+    make : callable
+        Turns a mask (H, W) into a :class:`Strength`.
+    """
+
+    masks: NDArray[Any]
+    make: Callable[[NDArray[Any]], Strength]
+
+    def at(self, index: int) -> Strength:
+        """Magnification in a frame of the clip; made anew at each call, nothing is kept."""
+        return self.make(self.masks[index])
+
+
 def strength(
     alpha: float | ArrayLike,
     size: tuple[int, int],
     mask: ArrayLike | None = None,
     soft: float = 0.0,
     feather_px: float = 0.0,
-) -> Strength:
+    *,
+    label_alphas: Iterable[tuple[int, float]] = (),
+    outside: float = 1.0,
+    frames: int | None = None,
+) -> Strength | Strengths:
     """Check and combine what was asked for.
 
     Parameters
@@ -107,10 +136,12 @@ def strength(
     size : (int, int)
         Height and width of the frames.
     mask : array-like, optional
-        (H, W). Whole numbers and booleans: inside where not 0. Floats: weights in [0, 1],
-        unless the mask is to be grown or feathered.
-    soft, feather_px : float
+        (H, W), or (T, H, W) with one for each frame. Whole numbers and booleans: inside where
+        not 0. Floats: weights in [0, 1], unless the mask is to be grown or feathered.
+    soft, feather_px, label_alphas, outside
         See :class:`~napari_flowmag.settings.MagnifySettings`.
+    frames : int, optional
+        Number of frames of the clip, for masks over time.
 
     Raises
     ------
@@ -120,42 +151,103 @@ def strength(
     amount = _alpha(alpha, size)
     if mask is None:
         return Strength(amount)
-    weights = np.asarray(mask)
-    if weights.shape != size:
+    masks = _check_mask(np.asarray(mask), size, frames)
+    alphas = dict(label_alphas)
+    if alphas and masks.dtype.kind not in "bui":
         raise FlowmagError(
-            f"the mask has shape {weights.shape}, the frames have {size[0]} × {size[1]} pixels"
+            f"an alpha for single labels needs a mask of whole numbers, not of {masks.dtype}"
         )
-    if weights.dtype.kind not in "buif":
-        raise FlowmagError(f"a mask of {weights.dtype} values: give booleans or numbers")
-    if weights.dtype.kind == "f" and not bool(((weights >= 0) & (weights <= 1)).all()):
+
+    def make(picture: NDArray[Any]) -> Strength:
+        if alphas:
+            return Strength(_alpha_of_labels(picture, amount, alphas, outside, soft, feather_px))
+        weights = picture
+        if weights.dtype.kind != "f" or soft or feather_px:
+            weights = feather(dilate(weights, soft), feather_px)
+        weights = weights.astype(np.float32)
+        if outside == 1:
+            return Strength(amount, weights) if weights.any() else Strength(1.0)
+        mixed = outside + weights * (amount - np.float32(outside))
+        return Strength(mixed.astype(np.float32))
+
+    return make(masks) if masks.ndim == 2 else Strengths(masks, make)
+
+
+def _check_mask(masks: NDArray[Any], size: tuple[int, int], frames: int | None) -> NDArray[Any]:
+    if masks.ndim not in (2, 3) or masks.shape[-2:] != size:
+        raise FlowmagError(
+            f"the mask has shape {masks.shape}, the frames have {size[0]} × {size[1]} pixels"
+        )
+    if masks.ndim == 3 and len(masks) != frames:
+        raise FlowmagError(
+            f"the mask has {len(masks)} pictures, the clip has {frames} frames: "
+            "give one picture, or one for each frame"
+        )
+    if masks.dtype.kind not in "buif":
+        raise FlowmagError(f"a mask of {masks.dtype} values: give booleans or numbers")
+    if masks.dtype.kind == "f" and not bool(((masks >= 0) & (masks <= 1)).all()):
         raise FlowmagError("a mask of floats holds weights from 0 to 1; this one holds others")
-    if not weights.any():
+    if not masks.any():
         raise FlowmagError("the mask is empty: no pixel of it differs from 0")
-    if weights.dtype.kind != "f" or soft or feather_px:
-        weights = feather(dilate(weights, soft), feather_px)
-    return Strength(amount, weights.astype(np.float32))
+    return masks
+
+
+def _alpha_of_labels(
+    labels: NDArray[Any],
+    alpha: float | NDArray[np.float32],
+    alphas: Mapping[int, float],
+    outside: float,
+    soft: float,
+    feather_px: float,
+) -> NDArray[np.float32]:
+    """Magnification (H, W) where each label has its own.
+
+    Inside a label it is the label's own. Beyond, labels whose soft edges meet are mixed, the
+    nearer one counting for more, and fade into the outside together.
+    """
+    total = np.zeros(labels.shape)
+    weight = np.zeros(labels.shape)
+    cover = np.zeros(labels.shape)
+    core = np.full(labels.shape, outside, dtype=np.float64)
+    for label in np.unique(labels[labels != 0]):
+        own = alphas.get(int(label), alpha)
+        inside = labels == label
+        share = feather(dilate(inside, soft), feather_px)
+        near = share / np.maximum(distance(inside), 1)
+        total += near * own
+        weight += near
+        cover = np.maximum(cover, share)
+        core[inside] = own if np.ndim(own) == 0 else np.asarray(own)[inside]
+    mean = np.divide(total, weight, out=np.full(labels.shape, float(outside)), where=weight > 0)
+    mixed = outside + cover * (mean - outside)
+    return np.where(labels != 0, core, mixed).astype(np.float32)
 
 
 def read_mask(path: str | Path) -> NDArray[Any]:
-    """Read a mask from a file with one picture.
+    """Read a mask from a file with one picture, or with one for each frame.
 
     Returns
     -------
     ndarray
-        (H, W); of a colour picture, the largest of the samples, opacity aside.
+        (H, W) or (T, H, W); of a colour picture, the largest of the samples, opacity aside.
 
     Raises
     ------
     FlowmagError
-        If the file cannot be read or holds more than one picture.
+        If the file cannot be read or has depth or channels.
     """
     from napari_flowmag.io import read_clip
 
     clip = read_clip(Path(path))
-    if any(clip.sizes[a] > 1 for a in clip.axes if a in "TZC"):
-        raise FlowmagError(f"mask {path} has shape {clip.shape} ({clip.axes}): give one picture")
-    picture = as_frames(clip.frames, clip.axes)
-    return np.asarray(picture.planes(0)[0][..., list(picture.channels)].max(axis=-1))
+    if any(clip.sizes[a] > 1 for a in clip.axes if a in "ZC"):
+        raise FlowmagError(
+            f"mask {path} has shape {clip.shape} ({clip.axes}): give pictures without depth and "
+            "channels"
+        )
+    source = as_frames(clip.frames, clip.axes)
+    channels = list(source.channels)
+    pictures = [source.planes(t)[0][..., channels].max(axis=-1) for t in range(len(source))]
+    return pictures[0] if len(pictures) == 1 else np.stack(pictures)
 
 
 def _alpha(alpha: float | ArrayLike, size: tuple[int, int]) -> float | NDArray[np.float32]:

@@ -80,7 +80,9 @@ class View:
     Attributes
     ----------
     channels : tuple of int
-        Channels of a plane that it repaints.
+        Channels of a plane that make its picture.
+    moved : tuple of int
+        Which of its picture's channels are written back into the plane.
     motion : tuple of int
         Channels of its picture, a repeated one allowed, that make the motion image.
     zero, scale : ndarray
@@ -90,11 +92,17 @@ class View:
     """
 
     channels: tuple[int, ...]
+    moved: tuple[int, ...]
     motion: tuple[int, ...]
     zero: NDArray[np.float64]
     scale: NDArray[np.float64]
     black: NDArray[np.float32]
     white: NDArray[np.float32]
+
+    @property
+    def moved_channels(self) -> tuple[int, ...]:
+        """Channels of a plane that are written."""
+        return tuple(self.channels[m] for m in self.moved)
 
     @property
     def motion_channels(self) -> tuple[int, ...]:
@@ -130,11 +138,13 @@ def views(
     frames: Frames,
     limits: ValueRange,
     motion_channels: Sequence[int] | None = None,
+    channels: Sequence[int] | None = None,
 ) -> list[View]:
     """Decide how a magnifier sees a clip; each view is magnified by itself.
 
-    One that takes any number of channels gets all of them. One that takes exactly ``n`` gets
-    clips of ``n`` channels as they are; of others it gets each channel, repeated ``n`` times.
+    One that takes any number of channels gets all that are moved or show the motion. One that
+    takes exactly ``n`` gets clips of ``n`` channels as they are; of others it gets each channel,
+    repeated ``n`` times.
 
     Parameters
     ----------
@@ -144,21 +154,28 @@ def views(
         The clip.
     limits : ValueRange
         Values that are seen as 0 and 1.
-    motion_channels : sequence of int, optional
-        Channels in which motion is seen, an index into those of the clip that are magnified;
-        see :func:`check_motion_channels`.
+    motion_channels, channels : sequence of int, optional
+        Channels in which motion is seen, and channels that are moved; each an index into those of
+        the clip that are magnified. None: all. See :func:`check_channels`.
     """
-    channels = frames.channels
+    every = frames.channels
+    moved = [every[c] for c in (range(len(every)) if channels is None else channels)]
     if model_channels is None:
-        wanted = range(len(channels)) if motion_channels is None else motion_channels
-        return [_sampling_view(channels, tuple(wanted), limits, frames.dtype)]
-    if len(channels) == model_channels:
-        return [_painting_view(channels, tuple(range(model_channels)), limits)]
-    return [_painting_view((c,), (0,) * model_channels, limits) for c in channels]
+        seen = [
+            every[m] for m in (range(len(every)) if motion_channels is None else motion_channels)
+        ]
+        return [_sampling_view(moved, seen, limits, frames.dtype)]
+    if len(every) == model_channels:
+        places = tuple(every.index(c) for c in moved)
+        return [_painting_view(every, places, tuple(range(model_channels)), limits)]
+    return [_painting_view((c,), (0,), (0,) * model_channels, limits) for c in moved]
 
 
-def check_motion_channels(
-    model_channels: int | None, frames: Frames, motion_channels: Sequence[int] | None
+def check_channels(
+    model_channels: int | None,
+    frames: Frames,
+    motion_channels: Sequence[int] | None,
+    channels: Sequence[int] | None,
 ) -> None:
     """Refuse channels that a clip does not have, or a model cannot choose.
 
@@ -168,22 +185,22 @@ def check_motion_channels(
         Saying which; parameters are those of :func:`views`.
     """
     count = len(frames.channels)
-    if motion_channels is None:
-        return
-    if not all(0 <= m < count for m in motion_channels):
-        raise FlowmagError(
-            f"motion channels {', '.join(map(str, motion_channels))}: "
-            f"the clip has {count}, counted from 0"
-        )
-    if model_channels is not None:
+    for name, chosen in (("motion channels", motion_channels), ("channels", channels)):
+        if chosen is not None and not all(0 <= c < count for c in chosen):
+            raise FlowmagError(
+                f"{name} {', '.join(map(str, chosen))}: the clip has {count}, counted from 0"
+            )
+    if model_channels is not None and motion_channels is not None:
         raise FlowmagError(
             "motion channels cannot be chosen with this model: it repaints each picture from itself"
         )
 
 
 def _sampling_view(
-    channels: tuple[int, ...], motion: tuple[int, ...], limits: ValueRange, dtype: np.dtype[Any]
+    moved: Sequence[int], seen: Sequence[int], limits: ValueRange, dtype: np.dtype[Any]
 ) -> View:
+    channels = (*moved, *(c for c in seen if c not in moved))
+    motion = tuple(channels.index(c) for c in seen)
     low, width = _low_and_width(channels, limits)
     exact = np.can_cast(dtype, np.float32)
     zero = np.zeros_like(low) if exact else low
@@ -191,6 +208,7 @@ def _sampling_view(
     white = black + width[list(motion)]
     return View(
         channels,
+        tuple(range(len(moved))),
         motion,
         zero,
         np.ones_like(low),
@@ -199,10 +217,12 @@ def _sampling_view(
     )
 
 
-def _painting_view(channels: tuple[int, ...], motion: tuple[int, ...], limits: ValueRange) -> View:
+def _painting_view(
+    channels: tuple[int, ...], moved: tuple[int, ...], motion: tuple[int, ...], limits: ValueRange
+) -> View:
     low, width = _low_and_width(channels, limits)
-    size = len(motion)
-    return View(channels, motion, low, width, np.zeros(size, np.float32), np.ones(size, np.float32))
+    black, white = np.zeros(len(motion), np.float32), np.ones(len(motion), np.float32)
+    return View(channels, moved, motion, low, width, black, white)
 
 
 def _low_and_width(

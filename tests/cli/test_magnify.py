@@ -64,6 +64,7 @@ def test_provenance_is_kept_in_the_file(run, tmp_path):
         {"reference": "previous", "tile": 0, "batch": 2},
         {"value_range": (150.5, 4000.0), "motion_channels": (0,), "precision": "float32"},
         {"mask": "mask.png", "soft": 3.5, "feather": 2.0, "device": "cpu", "alpha": 12.25},
+        {"mask": "mask.png", "label_alphas": {7: 2.5, 255: 9}, "feather": 3, "outside": 0.5},
     ],
 )
 def test_settings_become_a_command_that_gives_the_same_bits(
@@ -85,6 +86,37 @@ def test_settings_become_a_command_that_gives_the_same_bits(
     assert read_clip("out put.tif").metadata["provenance"]["settings"] == json.loads(
         json.dumps(settings.to_dict())
     )
+
+
+def test_labels_over_time_channels_and_a_slice_as_a_command(models, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    clip = rng.integers(0, 4000, (4, 2, 3, 40, 48), dtype=np.uint16)  # TZCYX
+    tifffile.imwrite("clip.tif", clip, imagej=True, metadata={"axes": "TZCYX"})
+    labels = np.zeros((4, 40, 48), np.uint8)
+    for t in range(4):
+        labels[t, 5:20, 5 + t : 20 + t] = 1
+        labels[t, 22:35, 20:40] = 2
+    tifffile.imwrite("labels.tif", labels, photometric="minisblack")
+    settings = MagnifySettings(
+        alpha=4.0,
+        model=str(models["field"]),
+        mask="labels.tif",
+        label_alphas={2: 7},
+        feather=2,
+        motion_channels=(2,),
+        channels=(0, 1),
+        z=1,
+        start=1,
+        reference="mean",
+    )
+    assert main(shlex.split(settings.to_command("clip.tif", "out.tif"))[1:]) == 0
+    options = settings.to_dict()
+    direct = magnify(clip, options.pop("alpha"), axes="TZCYX", **{**options, "mask": labels})
+    np.testing.assert_array_equal(read("out.tif"), direct)
+    assert direct.shape == (3, 3, 40, 48)
+    np.testing.assert_array_equal(direct[:, 2], clip[1:, 1, 2])
+    assert (direct[:, 0] != clip[1:, 1, 0]).any()
 
 
 @pytest.mark.parametrize("name", ["out.tif", "out.ome.tif", "out.ome.zarr", "pictures"])

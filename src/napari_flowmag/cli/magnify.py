@@ -61,10 +61,27 @@ def magnify(
         str | None,
         typer.Option(
             metavar="FILE",
-            help="Picture of the frames' size: motion is magnified where it is not 0.",
+            help="Picture of the frames' size, or a stack with one for each frame: motion is "
+            "magnified where it is not 0.",
             rich_help_panel=_REGION,
         ),
     ] = None,
+    label_alpha: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="LABEL=ALPHA",
+            help="Another ALPHA where the mask holds this number; may be given several times.",
+            rich_help_panel=_REGION,
+        ),
+    ] = None,
+    outside: Annotated[
+        float,
+        typer.Option(
+            metavar="ALPHA",
+            help="Magnification outside the mask: 1 leaves it as it is, 0 holds it still.",
+            rich_help_panel=_REGION,
+        ),
+    ] = 1.0,
     soft: Annotated[
         float,
         typer.Option(
@@ -85,7 +102,22 @@ def magnify(
         str | None,
         typer.Option(
             metavar="N[,N]",
-            help="Channels to see the motion in, from 0; all are moved by it. Without it: all.",
+            help="Channels to see the motion in, from 0. Without it: all.",
+            rich_help_panel=_REGION,
+        ),
+    ] = None,
+    channels: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N[,N]",
+            help="Channels that are moved by it, the others stay as they are. Without it: all.",
+            rich_help_panel=_REGION,
+        ),
+    ] = None,
+    z: Annotated[
+        int | None,
+        typer.Option(
+            help="Magnify this slice of a clip with depth alone, from 0. Without it: all slices.",
             rich_help_panel=_REGION,
         ),
     ] = None,
@@ -129,7 +161,10 @@ def magnify(
     ] = None,
     batch: Annotated[
         int | None,
-        typer.Option(help="Frames at once. Without it: 1 on the CPU.", rich_help_panel=_WORK),
+        typer.Option(
+            help="Frames at once. Without it: as many as the model and the device gain by.",
+            rich_help_panel=_WORK,
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
@@ -137,11 +172,15 @@ def magnify(
     settings = MagnifySettings(
         alpha=alpha,
         mask=mask,
+        label_alphas=_label_alphas(label_alpha or []),
+        outside=outside,
         soft=soft,
         feather=feather,
         model=model,
         reference=_reference(reference),
         motion_channels=_numbers("--motion-channels", motion_channels, int),
+        channels=_numbers("--channels", channels, int),
+        z=z,
         start=start,
         stop=stop,
         value_range=_numbers("--value-range", value_range, float),
@@ -165,7 +204,8 @@ def _run(
 
     clip = read_clip(path, fps=fps)
     job = magnify_clip(clip, settings, notify=lambda line: print(line, file=sys.stderr))
-    original = clip.replace(frames=clip.frames[job.selected.start : job.selected.stop])
+    original = clip if settings.z is None else clip.at_depth(settings.z)
+    original = original.replace(frames=original.frames[job.selected.start : job.selected.stop])
     left = original if side_by_side else None
     with (
         open_writer(output, original, side_by_side=left, provenance=job.provenance()) as writer,
@@ -209,6 +249,19 @@ def _reference(text: str) -> int | str:
         return int(text)
     except ValueError:
         return text
+
+
+def _label_alphas(words: list[str]) -> tuple[tuple[int, float], ...]:
+    pairs = []
+    for word in words:
+        label, _, alpha = word.partition("=")
+        try:
+            pairs.append((int(label), float(alpha)))
+        except ValueError:
+            raise FlowmagError(
+                f"--label-alpha {word}: give a label and its magnification, such as 2=20"
+            ) from None
+    return tuple(pairs)
 
 
 def _numbers(option: str, text: str | None, kind: Callable[[str], Any]) -> tuple[Any, ...] | None:
