@@ -6,10 +6,14 @@ from collections.abc import Callable
 from typing import Any
 
 from napari_flowmag import units
+from napari_flowmag._layers import OWN
 from napari_flowmag.clip import Clip
 from napari_flowmag.io import is_clip, read_clip
 
 LayerData = tuple[Any, dict[str, Any], str]
+
+_COLOURS = ("cyan", "yellow", "magenta", "red", "green", "blue")
+_TWO_COLOURS = ("magenta", "green")  # as napari colours the channels that it splits itself
 
 
 def get_reader(path: str | list[str]) -> Callable[[str], list[LayerData]] | None:
@@ -25,24 +29,44 @@ def get_reader(path: str | list[str]) -> Callable[[str], list[LayerData]] | None
 
 
 def read_layers(path: str) -> list[LayerData]:
-    """Read a clip as one lazy image layer with its scale, units and axis labels.
+    """Read a clip as lazy image layers, one for each channel, with scale, units and axis labels.
+
+    Opens the Magnify dock beside them where the settings say so.
 
     Raises
     ------
     FlowmagError
         If the file cannot be read; napari shows the line.
     """
-    clip = read_clip(path)
-    return [(clip.frames, layer_settings(clip), "image")]
+    layers = clip_layers(read_clip(path))
+    _open_dock()
+    return layers
 
 
-def layer_settings(clip: Clip) -> dict[str, Any]:
-    """Return napari's keyword arguments for an image layer of `clip`.
+def clip_layers(clip: Clip) -> list[LayerData]:
+    """Return the image layers of a clip.
 
-    Channels become layers of their own (``channel_axis``) and colour samples do not count as an
-    axis, so that scale, units and labels speak of T, (Z,) Y, X. Axes whose scale is unknown are
-    in pixels.
+    Colour samples do not count as an axis, and each channel is a layer of its own, so that scale,
+    units and labels speak of T, (Z,) Y, X. Axes whose scale is unknown are in pixels. What the
+    other docks need to know of the file is in the layer's metadata under ``"flowmag"``.
     """
+    count = clip.sizes.get("C")
+    if count is None:
+        return [(clip.frames, _settings(clip, clip.frames), "image")]
+    names = clip.channel_names or tuple(f"C{c}" for c in range(count))
+    colours = _TWO_COLOURS if count == 2 else _COLOURS
+    layers: list[LayerData] = []
+    for c, name in enumerate(names):
+        frames = clip.frames[(slice(None),) * clip.axes.index("C") + (c,)]
+        settings = _settings(clip, frames, c)
+        settings["name"] = f"{clip.name} {name}"
+        if count > 1 and not settings["rgb"]:
+            settings |= {"colormap": colours[c % len(colours)], "blending": "additive"}
+        layers.append((frames, settings, "image"))
+    return layers
+
+
+def _settings(clip: Clip, frames: Any, channel: int | None = None) -> dict[str, Any]:
     axes = "".join(a for a in clip.axes if a not in "CS")
     size = dict(zip(clip.spatial_axes, clip.pixel_size or (), strict=False))
     if clip.fps:
@@ -50,16 +74,31 @@ def layer_settings(clip: Clip) -> dict[str, Any]:
     length = units.length(clip.unit)
     unit = dict.fromkeys(clip.spatial_axes, length.pint if length else "pixel")
     unit["T"] = "s" if clip.fps else "pixel"
-    settings: dict[str, Any] = {
+    own = {"axes": clip.axes, "fps": clip.fps, "array": frames.name, **clip.metadata}
+    if channel is not None:
+        own |= {"channel": channel, "channel_count": clip.sizes["C"]}
+    return {
         "name": clip.name,
         "rgb": "S" in clip.axes,
         "scale": tuple(size.get(a, 1.0) for a in axes),
         "units": tuple(unit[a] for a in axes),
         "axis_labels": tuple(a.lower() for a in axes),
-        "metadata": {"flowmag": {"axes": clip.axes, "fps": clip.fps, **clip.metadata}},
+        "metadata": {OWN: own},
     }
-    if "C" in clip.axes:
-        names = clip.channel_names or tuple(f"C{i}" for i in range(clip.sizes["C"]))
-        settings["channel_axis"] = clip.axes.index("C")
-        settings["name"] = [f"{clip.name} {name}" for name in names]
-    return settings
+
+
+def _open_dock() -> None:
+    """Dock Magnify in the viewer in use, if there is one with a window and the user wants it."""
+    import sys
+
+    if "napari" not in sys.modules:
+        return
+    import napari
+
+    from napari_flowmag._settings import plugin_settings
+
+    viewer = napari.current_viewer()
+    if viewer is None or not plugin_settings().dock_with_clip:
+        return
+    if not any("flowmag" in name and "Magnify" in name for name in viewer.window.dock_widgets):
+        viewer.window.add_plugin_dock_widget("flowmag", "Magnify")
