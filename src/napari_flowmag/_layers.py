@@ -340,3 +340,27 @@ def key_frames(labels: NDArray[np.integer[Any]]) -> NDArray[np.integer[Any]]:
         return np.asarray(labels[drawn[0] if len(drawn) else 0])
     distance = np.abs(np.arange(len(labels))[:, None] - drawn)
     return np.asarray(labels[drawn[distance.argmin(axis=1)]])
+
+
+def in_view(point: Sequence[float], layer: Layer) -> dict[str, int]:
+    """Return the frame of a layer that is in view, and the slice and channel where it has them.
+
+    Parameters
+    ----------
+    point
+        Where the viewer's sliders are in the world (``viewer.dims.point``).
+    layer
+        A clip.
+
+    Returns
+    -------
+    dict
+        Index along each of the axes T, Z and C that the layer has.
+    """
+    place = layer.world_to_data(tuple(point)[-layer.ndim :])
+    shape = data_of(layer).shape
+    return {
+        axis: int(np.clip(np.rint(place[i]), 0, shape[i] - 1))
+        for i, axis in enumerate(axes_of(layer))
+        if axis in "TZC"
+    }

@@ -1,0 +1,156 @@
+"""Which layers are channels of the clip: which show the motion, and which are moved by it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QComboBox, QGridLayout, QLabel, QVBoxLayout, QWidget
+
+from napari_flowmag._layers import axes_of, data_of, is_clip_layer, own
+from napari_flowmag.errors import FlowmagError
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Image
+
+CARRIES, FOLLOWS, SHOWS, LEFT = "shows and follows", "follows", "shows only", "left alone"
+_ROLES = {
+    CARRIES: "The motion is seen in this channel, and the channel is moved by it",
+    FOLLOWS: "This channel is moved by the motion that others show",
+    SHOWS: "The motion is seen in this channel, which itself stays as it is",
+    LEFT: "This channel takes no part",
+}
+
+
+class ChannelBox(QWidget):
+    """A role for each channel of the chosen clip; hidden where there is only one."""
+
+    changed = Signal()
+
+    def __init__(self, viewer: ViewerModel, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._viewer = viewer
+        self._clip: Image | None = None
+        self._roles: list[tuple[Image | int, QComboBox]] = []
+        self._grid = QGridLayout()
+        self._grid.setContentsMargins(0, 0, 0, 0)
+        self._grid.setColumnStretch(1, 1)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(QLabel("Channels"))
+        layout.addLayout(self._grid)
+        events = viewer.layers.events
+        for event in (events.inserted, events.removed, events.reordered):
+            event.connect(self._fill)
+        self._fill()
+
+    def set_clip(self, layer: Image | None) -> None:
+        """Tell which layer is the clip."""
+        self._clip = layer
+        self._fill()
+
+    def layers(self) -> tuple[Image, ...]:
+        """Return the layers that take part: the clip alone, or its channels.
+
+        Raises
+        ------
+        FlowmagError
+            If no channel shows the motion, or none is moved.
+        """
+        if self._clip is None:
+            raise FlowmagError("choose a clip: an image layer with a time axis")
+        taking = [k for k, box in self._roles if box.currentText() != LEFT and not _is_index(k)]
+        return tuple(taking) if taking else (self._clip,)
+
+    def settings(self) -> dict[str, Any]:
+        """Return what the channels contribute to the settings of a magnification.
+
+        Raises
+        ------
+        FlowmagError
+            If no channel shows the motion, or none is moved.
+        """
+        if len(self._roles) < 2:
+            return {}
+        roles = [
+            box.currentText()
+            for key, box in self._roles
+            if _is_index(key) or box.currentText() != LEFT
+        ]
+        shows = tuple(i for i, role in enumerate(roles) if role in (CARRIES, SHOWS))
+        moves = tuple(i for i, role in enumerate(roles) if role in (CARRIES, FOLLOWS))
+        if not shows:
+            raise FlowmagError("no channel shows the motion: choose one that does")
+        if not moves:
+            raise FlowmagError("no channel is moved: let one follow")
+        settings: dict[str, Any] = {}
+        if len(shows) < len(roles):
+            settings["motion_channels"] = shows
+        if len(moves) < len(roles):
+            settings["channels"] = moves
+        return settings
+
+    def set_role(self, channel: Image | int, role: str) -> None:
+        """Choose the role of a channel: a layer, or the index of a channel inside the clip."""
+        dict(self._roles)[channel].setCurrentText(role)
+
+    def _fill(self, event: Any = None) -> None:
+        before = {key: box.currentText() for key, box in self._roles}
+        keys = self._channels()
+        if [key for key, _ in self._roles] == keys:
+            return
+        while (item := self._grid.takeAt(0)) is not None:
+            widget = item.widget()
+            if widget is not None:
+                widget.deleteLater()
+        self._roles = []
+        for row, key in enumerate(keys):
+            box = QComboBox()
+            for role, tip in _ROLES.items():
+                box.addItem(role)
+                box.setItemData(box.count() - 1, tip, 3)  # Qt.ToolTipRole
+            box.setToolTip("What part this channel takes in the magnification")
+            # A file's channels belong together; a look-alike layer joins only when asked to.
+            box.setCurrentText(before.get(key, CARRIES if self._belongs(key) else LEFT))
+            box.currentIndexChanged.connect(self.changed)
+            self._roles.append((key, box))
+            name = f"Channel {key}" if isinstance(key, int) else key.name
+            label = QLabel(name)
+            label.setToolTip(name)
+            label.setMaximumWidth(150)
+            self._grid.addWidget(label, row, 0)
+            self._grid.addWidget(box, row, 1)
+        self.setVisible(len(keys) > 1)
+        self.changed.emit()
+
+    def _channels(self) -> list[Image | int]:
+        clip = self._clip
+        if clip is None:
+            return []
+        axes = axes_of(clip)
+        if "C" in axes:
+            return list(range(data_of(clip).shape[axes.index("C")]))
+        if "S" in axes:
+            return []
+        alike = [
+            layer
+            for layer in self._viewer.layers
+            if is_clip_layer(layer)
+            and own(layer).get("role") != "result"
+            and data_of(layer).shape == data_of(clip).shape
+            and data_of(layer).dtype == data_of(clip).dtype
+            and axes_of(layer) == axes
+        ]
+        return sorted(alike, key=lambda layer: own(layer).get("channel", 0))
+
+    def _belongs(self, key: Image | int) -> bool:
+        clip = self._clip
+        if _is_index(key) or key is clip:
+            return True
+        path = own(key).get("path")
+        return path is not None and path == own(clip).get("path")
+
+
+def _is_index(key: Image | int) -> bool:
+    return isinstance(key, int)

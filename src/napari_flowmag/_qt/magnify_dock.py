@@ -1,0 +1,247 @@
+"""The Magnify dock: settings, live preview, run, compare, and the same as a command."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import QTimer
+from qtpy.QtWidgets import (
+    QApplication,
+    QCheckBox,
+    QComboBox,
+    QFileDialog,
+    QFormLayout,
+    QHBoxLayout,
+    QLabel,
+    QPushButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_flowmag._layers import own
+from napari_flowmag._qt.compare import MODES, Compare
+from napari_flowmag._qt.job import Job, Outcome, show_error
+from napari_flowmag._qt.magnify_form import MagnifyForm
+from napari_flowmag._qt.preview import Preview
+from napari_flowmag._qt.widgets import JobBar, scrolled
+from napari_flowmag._run import run_request
+from napari_flowmag.errors import FlowmagError
+
+if TYPE_CHECKING:
+    import napari
+    from napari.layers import Image
+
+    from napari_flowmag._request import Request
+
+
+class MagnifyDock(QWidget):
+    """Magnifies the motion in a layer of the viewer."""
+
+    def __init__(self, viewer: napari.viewer.Viewer, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._viewer = viewer
+        self._job: Job | None = None
+        self.form = MagnifyForm(viewer)
+        self.preview = Preview(viewer, self)
+        self.compare = Compare(viewer, self)
+        self.problem = QLabel()
+        self.problem.setWordWrap(True)
+        self.problem.setStyleSheet("color: #d9534f")
+        self.problem.hide()
+        self.bar = JobBar("frames")
+        self._make_buttons()
+        self._lay_out()
+        # Several changes come at once when a layer does: they are one.
+        self._later = QTimer(self)
+        self._later.setSingleShot(True)
+        self._later.setInterval(0)
+        self._later.timeout.connect(self._update)
+        self.form.changed.connect(self._later.start)
+        self.preview.shown.connect(self._shown)
+        self.preview.status.connect(self._say)
+        self.preview.failed.connect(self._fail)
+        self.preview.closed.connect(lambda: self.live.setChecked(False))
+        self._update()
+
+    def _make_buttons(self) -> None:
+        self.live = QCheckBox("&Preview")
+        self.live.setToolTip("Magnify the frame in view after every change")
+        self.live.toggled.connect(self._toggle_preview)
+        self.run_button = QPushButton("&Run")
+        self.run_button.setToolTip("Magnify all frames, in the background, into a new layer")
+        self.run_button.clicked.connect(self.run)
+        self.copy_button = QPushButton("Copy as command")
+        self.copy_button.setToolTip("Copy the flowmag magnify line that gives the same result")
+        self.copy_button.clicked.connect(self._copy)
+        self.unload_button = QPushButton("Unload model")
+        self.unload_button.setToolTip("Turn the preview off and give the model's memory back")
+        self.unload_button.clicked.connect(self._unload)
+        self.mode = QComboBox()
+        self.mode.addItems([mode.capitalize() for mode in MODES])
+        self.mode.setToolTip("Show clip and result beside each other, in turn, or their difference")
+        self.mode.currentIndexChanged.connect(self._compare)
+        self.status = QLabel()
+        self.status.setWordWrap(True)
+
+    def _lay_out(self) -> None:
+        content = QWidget()
+        layout = QVBoxLayout(content)
+        layout.addWidget(self.form)
+        layout.addWidget(self.problem)
+        row = QHBoxLayout()
+        row.addWidget(self.live)
+        row.addWidget(self.run_button, 1)
+        layout.addLayout(row)
+        layout.addWidget(self.bar)
+        layout.addWidget(self.status)
+        compare = QFormLayout()
+        compare.addRow("C&ompare", self.mode)
+        layout.addLayout(compare)
+        last = QHBoxLayout()
+        last.addWidget(self.copy_button)
+        last.addWidget(self.unload_button)
+        layout.addLayout(last)
+        layout.addStretch(1)
+        outer = QVBoxLayout(self)
+        outer.setContentsMargins(0, 0, 0, 0)
+        outer.addWidget(scrolled(content))
+
+    @property
+    def running(self) -> bool:
+        """Whether a run goes on."""
+        return self._job is not None
+
+    def run(self) -> None:
+        """Magnify all frames in the background; the result comes as a new layer."""
+        request = self._request()
+        if request is None or self.running:
+            return
+        self.preview.pause()
+        job = Job(lambda handle: run_request(request, handle), "Magnify", self)
+        job.produced.connect(self._say)
+        job.finished.connect(lambda outcome: self._finish(request, outcome))
+        self.bar.watch(job)
+        self._job = job
+        self.run_button.setEnabled(False)
+        job.start()
+
+    def cancel(self) -> None:
+        """Stop a run; nothing is added."""
+        if self._job is not None:
+            self._job.cancel()
+
+    def _finish(self, request: Request, outcome: Outcome) -> None:
+        self._job = None
+        self._say("")
+        if outcome.error is not None:
+            show_error(outcome.error)
+        elif not outcome.cancelled:
+            self._add(request, outcome.value)
+        self._update()
+        self.preview.resume()
+
+    def _add(self, request: Request, layers: list[tuple[Any, dict[str, Any]]]) -> None:
+        from napari.layers import Image
+
+        for source, (data, settings) in zip(request.moved, layers, strict=True):
+            layer = Image(data, **settings)
+            place = len(self._viewer.layers)
+            if source in self._viewer.layers:
+                place = self._viewer.layers.index(source) + 1
+            self._viewer.layers.insert(place, layer)
+        if self.live.isChecked():
+            self.live.setChecked(False)  # the result is what is to be seen now
+
+    def _request(self) -> Request | None:
+        try:
+            return self.form.value()
+        except FlowmagError as error:
+            self._complain(str(error))
+            return None
+
+    def _update(self) -> None:
+        self._complain("")
+        request = self._request()
+        self.run_button.setEnabled(request is not None and not self.running)
+        self.copy_button.setEnabled(request is not None)
+        if request is not None and self.live.isChecked():
+            self.preview.request(request)
+
+    def _complain(self, line: str) -> None:
+        # Without a clip there is nothing wrong yet.
+        self.problem.setText(line)
+        self.problem.setVisible(bool(line))
+
+    def _toggle_preview(self, on: bool) -> None:
+        if on:
+            self._update()
+        else:
+            self.preview.request(None)
+
+    def _shown(self, seconds: float, frame: int) -> None:
+        if self.form.device.pending:
+            self.form.device.look()
+        if self.mode.currentIndex() and self.compare.mode == "off":
+            self._compare(self.mode.currentIndex())
+
+    def _say(self, line: str) -> None:
+        self.status.setText(line)
+
+    def _fail(self, error: BaseException) -> None:
+        if isinstance(error, FlowmagError):
+            self._complain(str(error))
+        else:
+            show_error(error)
+
+    def _compare(self, index: int) -> None:
+        try:
+            self.compare.set_mode(MODES[index], *self._pair())
+        except FlowmagError as error:
+            self._complain(str(error))
+            self.mode.setCurrentIndex(0)
+
+    def _pair(self) -> tuple[Image | None, Image | None]:
+        """Return the clip, and its preview or else its newest result."""
+        clip = self.form.clip.value()
+        if clip is None:
+            return None, None
+        if own(clip).get("role") == "result":
+            names = {layer.name: layer for layer in self._viewer.layers}
+            return names.get(own(clip)["source"]), clip
+        if self.preview.layers:
+            return clip, self.preview.layers[0]
+        results = [
+            layer
+            for layer in self._viewer.layers
+            if own(layer).get("role") == "result" and own(layer).get("source") == clip.name
+        ]
+        newest = max(results, key=lambda layer: own(layer)["number"], default=None)
+        return clip, newest
+
+    def _copy(self) -> None:
+        from napari_flowmag._command import command_for, needs_folder
+
+        request = self._request()
+        if request is None:
+            return
+        folder = None
+        if needs_folder(request):
+            title = "Folder for the files that the command needs"
+            folder = QFileDialog.getExistingDirectory(self, title)
+            if not folder:
+                return
+        job = Job(lambda handle: command_for(request, folder), "Copy as command", self)
+        job.finished.connect(self._copied)
+        job.start()
+
+    def _copied(self, outcome: Outcome) -> None:
+        if outcome.error is not None:
+            show_error(outcome.error)
+        elif not outcome.cancelled:
+            QApplication.clipboard().setText(outcome.value)
+            self._say(f"Copied: {outcome.value}")
+
+    def _unload(self) -> None:
+        self.live.setChecked(False)
+        self.preview.clear()
+        self._say("The model's memory is free again")

@@ -1,0 +1,217 @@
+"""The frame in view, magnified as soon as something changes."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from qtpy.QtCore import QObject, QTimer, Signal
+
+from napari_flowmag._layers import OWN, axes_of, in_view, own, result_settings
+from napari_flowmag._live import LiveFrames
+from napari_flowmag._qt.job import Handle, Job, Outcome
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Image, Layer
+    from numpy.typing import NDArray
+
+    from napari_flowmag._request import Request
+
+DEBOUNCE = 80
+"""Milliseconds that settings must rest before work begins."""
+
+
+class Preview(QObject):
+    """Shows the frame in view magnified, in a layer over each layer of the clip.
+
+    One thread works at a time, on the newest wish: an older one is told to stop. The thread ends
+    when there is nothing to do. A frame is, on the CPU, to the bit what a run gives for it.
+    """
+
+    shown = Signal(float, int)
+    """Seconds from the wish to the layer, and the frame."""
+    status = Signal(str)
+    """What is going on, a few words; empty when nothing is."""
+    failed = Signal(object)
+    """An error; the same one once only, until another wish succeeds."""
+    closed = Signal()
+    """The user removed the layer."""
+
+    def __init__(self, viewer: ViewerModel, parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self._viewer = viewer
+        self._request: Request | None = None
+        self._version = 0
+        self._layers: list[Image] = []
+        self._frames = LiveFrames()
+        self._job: Job | None = None
+        self._pending = False
+        self._paused = False
+        self._wished = 0.0
+        self._last_error = ""
+        self._timer = QTimer(self)
+        self._timer.setSingleShot(True)
+        self._timer.setInterval(DEBOUNCE)
+        self._timer.timeout.connect(self._begin)
+        viewer.dims.events.point.connect(self._moved)
+        viewer.layers.events.removed.connect(self._removed)
+
+    @property
+    def layers(self) -> list[Image]:
+        """The layers that show the preview now."""
+        return list(self._layers)
+
+    def request(self, request: Request | None) -> None:
+        """Show this from now on; None shows nothing any more and frees the model."""
+        if request is None:
+            self.clear()
+            return
+        self._request = request
+        self._version += 1
+        self._wish()
+
+    def pause(self) -> None:
+        """Leave the machine to something else."""
+        self._paused = True
+        self._stop()
+
+    def resume(self) -> None:
+        """Go on after :meth:`pause`."""
+        self._paused = False
+        if self._request is not None:
+            self._wish()
+
+    def clear(self) -> None:
+        """Remove the layers and free the model."""
+        self._request = None
+        self._timer.stop()
+        self._stop()
+        if self._job is None:
+            self._frames.close()
+        self._remove_layers()
+        self.status.emit("")
+
+    def _moved(self, event: Any = None) -> None:
+        if self._request is not None:
+            self._wish()
+
+    def _wish(self) -> None:
+        self._wished = time.monotonic()
+        self._pending = True
+        if not self._paused:
+            self._timer.start()
+
+    def _stop(self) -> None:
+        if self._job is not None:
+            self._job.cancel()
+
+    def _begin(self) -> None:
+        request = self._request
+        if request is None or self._paused or not self._pending:
+            return
+        if self._job is not None:  # the newest wins: it begins when the older one has stopped
+            if not self._frames.preparing:
+                self._job.cancel()
+            return
+        self._pending = False
+        if any(layer not in self._viewer.layers for layer in request.layers):
+            self.clear()
+            return
+        view = in_view(self._viewer.dims.point, request.layers[0])
+        frame = min(max(view["T"], request.settings.start or 0), _last(request))
+        self.status.emit("Magnifying…")
+        frames, version, wished = self._frames, self._version, self._wished
+
+        def work(handle: Handle) -> NDArray[Any]:
+            return frames.frame(request, frame, version, handle.cancelled, handle.progress)
+
+        self._job = Job(work, "preview", self, activity=False)
+        self._job.progressed.connect(self._reading)
+        self._job.finished.connect(lambda outcome: self._end(request, view, wished, outcome))
+        self._job.start()
+
+    def _reading(self, done: int, total: int) -> None:
+        self.status.emit(f"Reading the clip… {100 * done // max(total, 1)} %")
+
+    def _end(self, request: Request, view: dict[str, int], wished: float, outcome: Outcome) -> None:
+        self._job = None
+        if self._request is None:
+            self._frames.close()
+            return
+        if outcome.error is not None:
+            self.status.emit("")
+            if str(outcome.error) != self._last_error:
+                self._last_error = str(outcome.error)
+                self.failed.emit(outcome.error)
+        elif not outcome.cancelled and all(
+            layer in self._viewer.layers for layer in request.layers
+        ):
+            self._last_error = ""
+            self._show(request, outcome.value, view)
+            self.status.emit("")
+            self.shown.emit(time.monotonic() - wished, view["T"])
+        if self._pending and not self._paused:
+            self._begin()
+
+    def _show(self, request: Request, frame: NDArray[Any], view: dict[str, int]) -> None:
+        pictures = _pictures(request, frame, view)
+        moved = request.moved
+        if [own(layer).get("of") for layer in self._layers] != [m.unique_id for m in moved]:
+            self._remove_layers()
+            for source, picture in zip(moved, pictures, strict=True):
+                self._layers.append(self._add(source, picture))
+            return
+        for layer, picture in zip(self._layers, pictures, strict=True):
+            layer.data = picture
+
+    def _add(self, source: Image, picture: NDArray[Any]) -> Image:
+        from napari.layers import Image
+
+        settings = result_settings(source)
+        for name in ("scale", "translate", "units", "axis_labels"):
+            settings[name] = tuple(settings[name])[-2:]
+        for name in ("rotate", "shear", "affine"):
+            del settings[name]
+        metadata = {OWN: {"role": "preview", "of": source.unique_id}}
+        layer = Image(picture, **settings, name=f"{source.name} preview", metadata=metadata)
+        selection = set(self._viewer.layers.selection)
+        self._viewer.layers.insert(self._viewer.layers.index(source) + 1, layer)
+        self._viewer.layers.selection = selection  # the user did not choose the preview
+        return layer
+
+    def _removed(self, event: Any) -> None:
+        layer: Layer = event.value
+        if layer in self._layers:
+            self._layers.remove(layer)
+            self.clear()
+            self.closed.emit()
+        elif self._request is not None and layer in self._request.layers:
+            self.clear()
+
+    def _remove_layers(self) -> None:
+        layers, self._layers = self._layers, []
+        for layer in layers:
+            if layer in self._viewer.layers:
+                self._viewer.layers.remove(layer)
+
+
+def _last(request: Request) -> int:
+    """Return the last frame that is magnified."""
+    stop = request.settings.stop
+    return (len(request.clip) if stop is None else stop) - 1
+
+
+def _pictures(request: Request, frame: NDArray[Any], view: dict[str, int]) -> list[NDArray[Any]]:
+    """Return the picture of each layer that is moved, with its sliders where they are."""
+    pictures = []
+    for layer, data in zip(request.moved, request.split(frame[None]), strict=True):
+        axes = axes_of(layer)
+        place = dict.fromkeys("TZC", 0)
+        place["C"] = view.get("C", 0)
+        if request.settings.z is None:
+            place["Z"] = view.get("Z", 0)
+        index = tuple(place[a] if a in "TZC" else slice(None) for a in axes)
+        pictures.append(np.ascontiguousarray(data[index]))
+    return pictures

@@ -1,0 +1,140 @@
+"""What a user asks of the Magnify dock, resolved against the layers: no Qt, no pixel read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_flowmag._layers import OWN, key_frames, labels_on, own, result_settings, to_layer_order
+from napari_flowmag.clip import Clip
+from napari_flowmag.settings import MagnifySettings
+
+if TYPE_CHECKING:
+    from napari.layers import Image, Labels
+    from numpy.typing import NDArray
+
+    from napari_flowmag.magnification import Magnification
+    from napari_flowmag.models.base import Magnifier
+    from napari_flowmag.values import ValueRange
+
+
+@dataclass(frozen=True, eq=False)
+class Request:
+    """A magnification of layers.
+
+    Attributes
+    ----------
+    layers : tuple of Image
+        The clip, or its channels.
+    clip : Clip
+        The same as a clip.
+    settings : MagnifySettings
+        Without a mask: that is in `labels`.
+    labels : Labels, optional
+        Where to magnify.
+    magnifier : Magnifier, optional
+        A model in memory, in place of the one that the settings name.
+    training : dict
+        How that model came about.
+    """
+
+    layers: tuple[Image, ...]
+    clip: Clip
+    settings: MagnifySettings
+    labels: Labels | None = None
+    magnifier: Magnifier | None = None
+    training: dict[str, Any] = field(default_factory=dict)
+
+    def mask(self) -> NDArray[Any] | None:
+        """Return the labels on the clip's grid, (H, W) or (T, H, W); a copy.
+
+        Takes as long as it takes to read the labels: not for the GUI thread.
+        """
+        if self.labels is None:
+            return None
+        return np.array(key_frames(labels_on(self.labels, self.layers[0], self.settings.z or 0)))
+
+    def magnification(
+        self,
+        *,
+        limits: ValueRange | None = None,
+        notify: Callable[[str], None] | None = None,
+    ) -> Magnification:
+        """Return the magnification, checked but not begun.
+
+        Raises
+        ------
+        FlowmagError
+            If settings and clip do not fit together.
+        """
+        from napari_flowmag.magnify import magnify_clip
+
+        return magnify_clip(
+            self.clip,
+            self.settings,
+            mask=self.mask(),
+            magnifier=self.magnifier,
+            limits=limits,
+            notify=notify,
+        )
+
+    @property
+    def moved(self) -> tuple[Image, ...]:
+        """The layers that a result is made of."""
+        if len(self.layers) == 1 or self.settings.channels is None:
+            return self.layers
+        return tuple(self.layers[c] for c in self.settings.channels)
+
+    @property
+    def axes(self) -> str:
+        """Axes of the magnified frames."""
+        return self.clip.axes if self.settings.z is None else self.clip.axes.replace("Z", "")
+
+    def split(self, frames: NDArray[Any], axes: str | None = None) -> list[NDArray[Any]]:
+        """Return the magnified frames of each layer that is moved, in the order of its axes.
+
+        Parameters
+        ----------
+        frames : ndarray
+            In the clip's axes, without Z if the settings choose a slice.
+        """
+        axes = self.axes if axes is None else axes
+        if len(self.layers) == 1:
+            return [to_layer_order(frames, axes, self.layers[0])]
+        place = axes.index("C")
+        rest = axes.replace("C", "")
+        return [
+            to_layer_order(frames.take(self.layers.index(layer), axis=place), rest, layer)
+            for layer in self.moved
+        ]
+
+    def result_layers(
+        self, frames: NDArray[Any], record: dict[str, Any]
+    ) -> list[tuple[NDArray[Any], dict[str, Any]]]:
+        """Return data and keyword arguments of the layers that show a result.
+
+        Parameters
+        ----------
+        frames : ndarray
+            All magnified frames, as :meth:`split` takes them.
+        record : dict
+            Provenance.
+        """
+        start, z = self.settings.start or 0, self.settings.z
+        layers = []
+        for layer, data in zip(self.moved, self.split(frames), strict=True):
+            known = {
+                "role": "result",
+                "source": layer.name,
+                "settings": self.settings.to_dict(),
+                "provenance": record,
+                "fps": own(layer).get("fps"),
+            }
+            settings = result_settings(layer, start, z)
+            settings["name"] = f"{layer.name} ×{self.settings.alpha:g}"
+            settings["metadata"] = {OWN: known}
+            layers.append((data, settings))
+        return layers

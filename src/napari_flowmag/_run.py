@@ -1,0 +1,90 @@
+"""All frames of a request, magnified into memory or into a file that stands in for it."""
+
+from __future__ import annotations
+
+import itertools
+import tempfile
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from napari_flowmag._layers import OWN
+
+if TYPE_CHECKING:
+    import threading
+
+    from numpy.typing import NDArray
+
+    from napari_flowmag._request import Request
+
+_SHARE = 4  # results of more than a quarter of the free memory go to a file
+
+_numbers = itertools.count(1)
+
+
+class Reporter(Protocol):
+    """How a run reports and is stopped."""
+
+    cancelled: threading.Event
+
+    def progress(self, done: int, total: int) -> None:
+        """Report frames done and frames in all."""
+
+    def produce(self, value: Any) -> None:
+        """Report a line for the user."""
+
+
+def run_request(request: Request, reporter: Reporter) -> list[tuple[Any, dict[str, Any]]]:
+    """Magnify all frames.
+
+    Returns
+    -------
+    list of (array, dict)
+        Data and keyword arguments of the layers that show the result; see
+        :meth:`~napari_flowmag._request.Request.result_layers`.
+
+    Raises
+    ------
+    FlowmagError
+        If settings, clip and model do not fit together.
+    Cancelled
+        If the reporter says so.
+    """
+    job = request.magnification(notify=reporter.produce)
+    try:
+        record = job.provenance()
+        frames = _room(job.shape, job.dtype)
+        for place, frame in enumerate(job.frames(reporter.progress, reporter.cancelled)):
+            frames[place] = frame
+        layers = request.result_layers(frames, record)
+    finally:
+        job.close()
+    number = next(_numbers)
+    for _, settings in layers:
+        settings["metadata"][OWN]["number"] = number
+    return layers
+
+
+def _room(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Return an array to fill, in memory if that is large enough."""
+    size = int(np.prod(shape)) * dtype.itemsize
+    if size <= _free_memory() // _SHARE:
+        return np.empty(shape, dtype)
+    with tempfile.NamedTemporaryFile(prefix="flowmag-", suffix=".raw", delete=False) as file:
+        path = Path(file.name)
+    array = np.memmap(path, dtype, "w+", shape=shape)
+    weakref.finalize(array, _remover(path))
+    return array
+
+
+def _remover(path: Path) -> Callable[[], None]:
+    return lambda: path.unlink(missing_ok=True)
+
+
+def _free_memory() -> int:
+    import psutil
+
+    return int(psutil.virtual_memory().available)
