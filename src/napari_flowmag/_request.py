@@ -107,8 +107,9 @@ class Request:
         place = axes.index("C")
         rest = axes.replace("C", "")
         return [
-            to_layer_order(frames.take(self.layers.index(layer), axis=place), rest, layer)
-            for layer in self.moved
+            to_layer_order(frames[(slice(None),) * place + (c,)], rest, layer)
+            for c, layer in enumerate(self.layers)
+            if layer in self.moved
         ]
 
     def result_layers(

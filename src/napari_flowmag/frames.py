@@ -124,7 +124,11 @@ class Frames:
         FlowmagError
             If a pixel is NaN or infinite: no model can tell where such a pixel moves.
         """
-        frame = np.asarray(self.data[index])
+        frame = self.data[index]
+        if hasattr(frame, "compute"):
+            # Without dask's threads: they gain nothing on one frame.
+            frame = frame.compute(scheduler="synchronous")
+        frame = np.asarray(frame)
         if frame.dtype.kind == "f" and not np.isfinite(frame).all():
             count = frame.size - np.count_nonzero(np.isfinite(frame))
             raise FlowmagError(

@@ -43,7 +43,7 @@ class ChannelBox(QWidget):
         events = viewer.layers.events
         for event in (events.inserted, events.removed, events.reordered):
             event.connect(self._fill)
-        self._fill()
+        self.hide()
 
     def set_clip(self, layer: Image | None) -> None:
         """Tell which layer is the clip."""

@@ -77,6 +77,7 @@ class Compare(QObject):
         grid.stride = -max(abs(places[1] - places[0]), 1) if len(places) == 2 else 1
         grid.shape = (1, -1)
         grid.enabled = True
+        self._viewer.reset_view()
 
     def _blink(self) -> None:
         if self._pair is not None:
@@ -126,6 +127,7 @@ class Compare(QObject):
             grid = self._viewer.canvas.grid
             grid.enabled, grid.stride, grid.shape = self._grid
             self._grid = None
+            self._viewer.reset_view()
 
 
 def _difference(source: Image, result: Image) -> tuple[Any, float]:

@@ -23,7 +23,7 @@ from napari_flowmag._qt.compare import MODES, Compare
 from napari_flowmag._qt.job import Job, Outcome, show_error
 from napari_flowmag._qt.magnify_form import MagnifyForm
 from napari_flowmag._qt.preview import Preview
-from napari_flowmag._qt.widgets import JobBar, scrolled
+from napari_flowmag._qt.widgets import JobBar, Scrolled
 from napari_flowmag._run import run_request
 from napari_flowmag.errors import FlowmagError
 
@@ -104,7 +104,7 @@ class MagnifyDock(QWidget):
         layout.addStretch(1)
         outer = QVBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 0)
-        outer.addWidget(scrolled(content))
+        outer.addWidget(Scrolled(content))
 
     @property
     def running(self) -> bool:
@@ -117,7 +117,7 @@ class MagnifyDock(QWidget):
         if request is None or self.running:
             return
         self.preview.pause()
-        job = Job(lambda handle: run_request(request, handle), "Magnify", self)
+        job = Job(lambda handle: run_request(request, handle), "Magnify", self, activity=False)
         job.produced.connect(self._say)
         job.finished.connect(lambda outcome: self._finish(request, outcome))
         self.bar.watch(job)
@@ -238,7 +238,9 @@ class MagnifyDock(QWidget):
         if outcome.error is not None:
             show_error(outcome.error)
         elif not outcome.cancelled:
-            QApplication.clipboard().setText(outcome.value)
+            clipboard = QApplication.clipboard()
+            if clipboard is not None:
+                clipboard.setText(outcome.value)
             self._say(f"Copied: {outcome.value}")
 
     def _unload(self) -> None:
