@@ -6,7 +6,7 @@ curve, whose swing grows with the magnification.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +19,8 @@ from napari_flowmag.errors import FlowmagError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-Line = tuple[tuple[float, float], tuple[float, float]]
-"""Start and end of a line as (row, column), px; whole numbers are the middles of pixels."""
+Line = Sequence[tuple[float, float]]
+"""Two or more points of a line as (row, column), px; whole numbers are the middles of pixels."""
 
 _SUPPORT = 12  # px around the line, beyond which a cubic spline does not feel the picture's values
 _PANEL = (480, 320)  # px, about the width and height of a drawn slice
@@ -36,7 +36,7 @@ def kymograph(frames: Iterable[ArrayLike], line: Line, width: int = 1) -> NDArra
         (T, H, W) or (T, H, W, C), any numeric type, array-like, dask or an iterator; read one
         frame at a time.
     line
-        ((row, column), (row, column)) of its two ends, px.
+        (row, column) of its ends, and of the corners between them if it is bent, px.
     width
         How many parallel lines, 1 px apart and centred on `line`, are averaged.
 
@@ -44,7 +44,8 @@ def kymograph(frames: Iterable[ArrayLike], line: Line, width: int = 1) -> NDArra
     -------
     ndarray
         (T, L) or (T, L, C) float32, in the units of the frames. L is the length of the line in
-        px, rounded, plus one; the first and the last sample lie on its ends.
+        px, rounded, plus one; the first and the last sample lie on its ends, and all are equally
+        far apart (:func:`sample_distance`).
 
     Raises
     ------
@@ -59,18 +60,45 @@ def kymograph(frames: Iterable[ArrayLike], line: Line, width: int = 1) -> NDArra
     return np.stack(rows)
 
 
+def sample_distance(line: Line) -> float:
+    """Return how far apart the samples along a line are, px; nearly 1.
+
+    Raises
+    ------
+    FlowmagError
+        If the line has no length.
+    """
+    _, lengths = _segments(line)
+    total = float(lengths.sum())
+    return total / max(round(total), 1)
+
+
+def _segments(line: Line) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Corners of a line, (N, 2), none of them twice, and the lengths between them, (N - 1,)."""
+    corners = np.asarray(line, dtype=np.float64)
+    if corners.ndim != 2 or corners.shape[1] != 2 or not np.isfinite(corners).all():
+        raise FlowmagError(f"a line is two or more points (row, column), not {line}")
+    apart = np.hypot(*np.diff(corners, axis=0).T) > 0
+    corners = corners[np.concatenate([[True], apart])]
+    if len(corners) < 2:
+        point = ", ".join(f"{value:g}" for value in corners[0])
+        raise FlowmagError(f"the line from ({point}) to the same point has no length")
+    return corners, np.hypot(*np.diff(corners, axis=0).T)
+
+
 def _points(line: Line, width: int) -> NDArray[np.float64]:
     """(2, width, L) rows and columns at which to sample."""
-    start, end = np.asarray(line, dtype=np.float64)
-    length = float(np.hypot(*(end - start)))
-    if not length > 0:
-        raise FlowmagError(f"the line from {tuple(start)} to {tuple(end)} has no length")
+    corners, lengths = _segments(line)
     if width < 1:
         raise FlowmagError(f"the width of a line must be at least 1 px, not {width}")
-    along = np.linspace(start, end, round(length) + 1).T
-    across = np.array([start[1] - end[1], end[0] - start[0]]) / length
+    ends = np.concatenate([[0.0], np.cumsum(lengths)])
+    places = np.linspace(0, ends[-1], max(round(ends[-1]), 1) + 1)
+    along = np.stack([np.interp(places, ends, corners[:, axis]) for axis in (0, 1)])
+    segment = np.clip(np.searchsorted(ends, places, side="right") - 1, 0, len(lengths) - 1)
+    rows, columns = (np.diff(corners, axis=0) / lengths[:, None])[segment].T
+    across = np.stack([-columns, rows])
     offsets = np.arange(width) - (width - 1) / 2
-    return along[:, None, :] + across[:, None, None] * offsets[None, :, None]
+    return np.asarray(along[:, None, :] + across[:, None, :] * offsets[None, :, None])
 
 
 def _sample(frame: NDArray[Any], points: NDArray[np.float64]) -> NDArray[np.float32]:

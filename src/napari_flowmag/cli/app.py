@@ -13,6 +13,8 @@ from napari_flowmag import __version__
 COMMANDS = {
     "magnify": "napari_flowmag.cli.magnify:magnify",
     "demo": "napari_flowmag.cli.demo:demo",
+    "kymograph": "napari_flowmag.cli.kymograph:kymograph",
+    "gui": "napari_flowmag.cli.gui:gui",
     "models": "napari_flowmag.cli.models:models",
 }
 """Name of a command → its function, in the order in which ``--help`` lists them."""

@@ -1,0 +1,304 @@
+"""The Kymograph dock: what lies along a line over time, in the clip and its magnified version."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from qtpy.QtCore import QTimer
+from qtpy.QtWidgets import (
+    QDoubleSpinBox,
+    QFileDialog,
+    QFormLayout,
+    QHBoxLayout,
+    QLabel,
+    QPushButton,
+    QSpinBox,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_flowmag._layers import axes_of, data_of, in_view, is_clip_layer, own
+from napari_flowmag._lines import Sampling, line_on, new_lines, sample_layers
+from napari_flowmag._qt.job import Job, Outcome, show_error
+from napari_flowmag._qt.kymograph_view import KymographView
+from napari_flowmag._qt.widgets import LayerCombo
+from napari_flowmag.errors import FlowmagError
+
+if TYPE_CHECKING:
+    import napari
+    from napari.layers import Layer, Shapes
+
+    from napari_flowmag.kymograph_files import Kymograph
+
+_PATTERN = "Picture with axes (*.png);;Calibrated TIFF (*.tif);;Table (*.csv)"
+
+
+class KymographDock(QWidget):
+    """Follows a line in a Shapes layer, and shows what lies along it over time."""
+
+    def __init__(self, viewer: napari.viewer.Viewer, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._viewer = viewer
+        self._job: Job | None = None
+        self._pending = False
+        self._shapes: Shapes | None = None
+        self.kymograph: Kymograph | None = None
+        self.clip = LayerCombo(viewer, is_clip_layer)
+        self.other = LayerCombo(viewer, is_clip_layer, none="None")
+        self.lines = LayerCombo(viewer, _is_shapes, none="Draw or type a line")
+        self.view = KymographView()
+        self.problem = QLabel()
+        self.problem.setWordWrap(True)
+        self._make_boxes()
+        self._lay_out()
+        self._timer = QTimer(self)
+        self._timer.setSingleShot(True)
+        self._timer.setInterval(30)
+        self._timer.timeout.connect(self._begin)
+        self.clip.layer_changed.connect(self._choose_clip)
+        self.other.layer_changed.connect(self.update_soon)
+        self.lines.layer_changed.connect(self._watch)
+        self.width_box.valueChanged.connect(self.update_soon)
+        self.view.picked.connect(self._go_to)
+        viewer.dims.events.point.connect(self._moved)
+        viewer.events.theme.connect(self._theme)
+        viewer.layers.events.inserted.connect(self._inserted)
+        self._theme()
+        self._choose_clip(self.clip.value())
+        self._watch(self.lines.value())
+
+    def _make_boxes(self) -> None:
+        self.ends = [QDoubleSpinBox() for _ in range(4)]
+        for box, name in zip(self.ends, ("x0", "y0", "x1", "y1"), strict=True):
+            box.setRange(0, 100_000)
+            box.setDecimals(1)
+            box.setPrefix(f"{name} ")
+            box.setKeyboardTracking(False)
+            box.setToolTip(f"{name} of the line, px of the clip")
+            box.valueChanged.connect(self._typed)
+        self.width_box = QSpinBox()
+        self.width_box.setRange(1, 200)
+        self.width_box.setSuffix(" px")
+        self.width_box.setToolTip("Average across the line over this much")
+        self.draw = QPushButton("&Draw a line")
+        self.draw.setToolTip("Make a layer for lines, and take up the tool that draws them")
+        self.draw.clicked.connect(self.draw_line)
+        self.export = QPushButton("&Export…")
+        self.export.setToolTip("Save as a picture with axes, a calibrated TIFF, or a table")
+        self.export.clicked.connect(self._ask_export)
+        self.open = QPushButton("Open in a new &viewer")
+        self.open.setToolTip("Show the x–t pictures as layers, with time and position as axes")
+        self.open.clicked.connect(self.open_viewer)
+
+    def _lay_out(self) -> None:
+        form = QFormLayout()
+        form.addRow("&Clip", self.clip)
+        form.addRow("&Beside it", self.other)
+        form.addRow("&Line", self.lines)
+        row = QHBoxLayout()
+        row.addWidget(self.draw)
+        row.addWidget(QLabel("Width"))
+        row.addWidget(self.width_box)
+        for pair in (self.ends[:2], self.ends[2:]):
+            boxes = QHBoxLayout()
+            for box in pair:
+                boxes.addWidget(box)
+            form.addRow("From" if pair[0] is self.ends[0] else "To", boxes)
+        form.addRow(row)
+        buttons = QHBoxLayout()
+        buttons.addWidget(self.export)
+        buttons.addWidget(self.open)
+        layout = QVBoxLayout(self)
+        layout.addLayout(form)
+        layout.addWidget(self.problem)
+        layout.addWidget(self.view, 1)
+        layout.addLayout(buttons)
+
+    def draw_line(self) -> None:
+        """Make a layer for lines on the clip, and take up napari's tool for them."""
+        clip = self.clip.value()
+        if clip is None:
+            self._say("open a clip first")
+            return
+        layer = self.lines.value()
+        if layer is None:
+            layer = new_lines(clip)
+            self._viewer.layers.append(layer)
+            self.lines.set_value(layer)
+        self._viewer.layers.selection = {layer}
+        layer.mode = "add_line"
+
+    def update_soon(self, *_: Any) -> None:
+        """Sample again in a moment; many calls are one."""
+        self._pending = True
+        if not self._timer.isActive():
+            self._timer.start()
+
+    def sampling(self) -> Sampling | None:
+        """Return what is to be sampled, None if no line is there yet."""
+        clip, shapes = self.clip.value(), self.lines.value()
+        if clip is None or shapes is None or not len(shapes.data):
+            return None
+        layers = [clip]
+        other = self.other.value()
+        if other is not None and other is not clip:
+            layers.append(other)
+        view = in_view(self._viewer.dims.point, clip)
+        return Sampling(tuple(layers), line_on(shapes, clip), self.width_box.value(), view)
+
+    def open_viewer(self) -> None:
+        """Show the x–t pictures as layers of a viewer of their own."""
+        import napari
+
+        made = self.kymograph
+        if made is None:
+            self._say("draw a line first")
+            return
+        viewer = napari.Viewer(title="flowmag: kymograph")
+        known = made.unit != "px"
+        for title, values in made.slices.items():
+            viewer.add_image(
+                values,
+                name=title,
+                scale=(1 / made.fps if made.fps else 1, made.distance),
+                units=("s" if made.fps else "pixel", made.unit if known else "pixel"),
+                axis_labels=("time", "position"),
+            )
+
+    def _begin(self) -> None:
+        if self._job is not None or not self._pending:
+            return
+        self._pending = False
+        try:
+            sampling = self.sampling()
+        except FlowmagError as error:
+            self._say(str(error))
+            return
+        if sampling is None:
+            return
+        self._show_ends(sampling.line)
+        self._job = Job(
+            lambda handle: sample_layers(sampling, handle.check), "kymograph", self, activity=False
+        )
+        self._job.finished.connect(self._end)
+        self._job.start()
+
+    def _end(self, outcome: Outcome) -> None:
+        self._job = None
+        if isinstance(outcome.error, FlowmagError):
+            self._say(str(outcome.error))  # a line dragged out of the picture is no accident
+        elif outcome.error is not None:
+            show_error(outcome.error)
+        elif not outcome.cancelled:
+            self._say("")
+            self.kymograph = outcome.value
+            self.view.show_kymograph(outcome.value)
+            self._moved()
+        self._begin()
+
+    def _say(self, line: str) -> None:
+        self.problem.setText(line)
+        self.problem.setVisible(bool(line))
+
+    def _choose_clip(self, layer: Layer | None) -> None:
+        if layer is not None:
+            name = own(layer).get("source") if own(layer).get("role") == "result" else None
+            others = [
+                other
+                for other in self._viewer.layers
+                if other.name == name or own(other).get("source") == layer.name
+            ]
+            if others:
+                self.other.set_value(others[-1])
+        self.update_soon()
+
+    def _inserted(self, event: Any) -> None:
+        clip = self.clip.value()
+        if clip is not None and own(event.value).get("source") == clip.name:
+            self.other.set_value(event.value)
+
+    def _watch(self, layer: Shapes | None) -> None:
+        if self._shapes is not None:
+            self._shapes.events.data.disconnect(self.update_soon)
+            self._shapes.events.set_data.disconnect(self.update_soon)
+        self._shapes = layer
+        if layer is not None:
+            layer.events.data.connect(self.update_soon)
+            layer.events.set_data.connect(self.update_soon)
+        self.update_soon()
+
+    def _show_ends(self, line: list[tuple[float, float]]) -> None:
+        (y0, x0), (y1, x1) = line[0], line[-1]
+        for box, value in zip(self.ends, (x0, y0, x1, y1), strict=True):
+            box.blockSignals(True)
+            box.setValue(value)
+            box.blockSignals(False)
+
+    def _typed(self, value: float) -> None:
+        clip = self.clip.value()
+        x0, y0, x1, y1 = (box.value() for box in self.ends)
+        if clip is None or (x0, y0) == (x1, y1):
+            return
+        points = np.array([(y0, x0), (y1, x1)])
+        layer = self.lines.value()
+        if layer is None:
+            layer = new_lines(clip)
+            layer.add_lines(points, edge_width=1)
+            self._viewer.layers.append(layer)
+            self.lines.set_value(layer)
+            return
+        back = [layer.world_to_data(clip.data_to_world(_full(clip, p))[-2:]) for p in points]
+        shapes = list(layer.data)
+        shapes[-1:] = [np.array(back)]
+        layer.data = shapes
+
+    def _moved(self, event: Any = None) -> None:
+        made, clip = self.kymograph, self.clip.value()
+        if made is not None and clip is not None:
+            frame = in_view(self._viewer.dims.point, clip)["T"]
+            self.view.set_time(frame / (made.fps or 1.0))
+
+    def _go_to(self, time: float) -> None:
+        clip = self.clip.value()
+        if clip is None or self.kymograph is None:
+            return
+        place = np.zeros(len(axes_of(clip).rstrip("S")))
+        axis = axes_of(clip).index("T")
+        count = data_of(clip).shape[axis]
+        place[axis] = np.clip(round(time * (self.kymograph.fps or 1.0)), 0, count - 1)
+        shift = self._viewer.dims.ndim - len(place)
+        self._viewer.dims.set_point(axis + shift, clip.data_to_world(place)[axis])
+
+    def _theme(self, event: Any = None) -> None:
+        from napari.utils.theme import get_theme
+
+        background = get_theme(self._viewer.theme).background
+        self.view.set_dark(sum(background.as_rgb_tuple()[:3]) < 384)
+
+    def _ask_export(self) -> None:
+        if self.kymograph is None:
+            self._say("draw a line first")
+            return
+        path, _ = QFileDialog.getSaveFileName(self, "Save the kymograph", "xt.png", _PATTERN)
+        if path:
+            self.save(path)
+
+    def save(self, path: str) -> None:
+        """Write what is shown; see :func:`~napari_flowmag.kymograph_files.save_kymograph`."""
+        from napari_flowmag.kymograph_files import save_kymograph
+
+        made = self.kymograph
+        if made is None:
+            return
+        job = Job(lambda handle: save_kymograph(path, made), "save kymograph", self)
+        job.finished.connect(lambda outcome: outcome.error and show_error(outcome.error))
+        job.start()
+
+
+def _is_shapes(layer: Layer) -> bool:
+    return type(layer).__name__ == "Shapes"
+
+
+def _full(clip: Layer, point: np.ndarray) -> np.ndarray:
+    return np.concatenate([np.zeros(clip.ndim - 2), point])

@@ -1,0 +1,151 @@
+"""Two kymographs beside each other, drawn with axes, zoomed and moved together."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
+
+if TYPE_CHECKING:
+    from napari_flowmag.kymograph_files import Kymograph
+
+_DARK, _LIGHT = ("#262930", "#d0d2d6"), ("#ffffff", "#3b3a39")
+
+
+class KymographView(QWidget):
+    """Draws a :class:`~napari_flowmag.kymograph_files.Kymograph`: time rightwards, position down."""
+
+    picked = Signal(float)
+    """A time was clicked, in the units of the time axis."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        import pyqtgraph
+
+        pyqtgraph.setConfigOptions(imageAxisOrder="row-major")
+        self._graphics = pyqtgraph.GraphicsLayoutWidget()
+        self._graphics.setMinimumHeight(160)
+        self._plots: list[Any] = []
+        self._images: list[Any] = []
+        self._markers: list[Any] = []
+        self._kymograph: Kymograph | None = None
+        self._levels: tuple[float, float] | None = None
+        self._colours = _DARK
+        self.readout = QLabel(" ")
+        self.readout.setToolTip("Time, position and value under the pointer")
+        self.auto = QPushButton("Auto contrast")
+        self.auto.setToolTip("Choose the contrast of both pictures anew")
+        self.auto.clicked.connect(self._auto_contrast)
+        row = QHBoxLayout()
+        row.addWidget(self.readout, 1)
+        row.addWidget(self.auto)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self._graphics, 1)
+        layout.addLayout(row)
+        self._graphics.scene().sigMouseMoved.connect(self._hover)
+        self._graphics.scene().sigMouseClicked.connect(self._click)
+
+    def show_kymograph(self, kymograph: Kymograph) -> None:
+        """Draw; the zoom and the contrast stay as they are where sizes do."""
+        before = self._kymograph
+        self._kymograph = kymograph
+        shapes = [values.shape for values in kymograph.slices.values()]
+        if before is None or list(before.slices) != list(kymograph.slices):
+            self._rebuild()
+        if self._levels is None:
+            self._auto_contrast()
+        times, positions = kymograph.times(), kymograph.positions()
+        step = times[1] - times[0] if len(times) > 1 else 1.0
+        for image, values in zip(self._images, kymograph.slices.values(), strict=True):
+            image.setImage(np.ascontiguousarray(values.T), levels=self._levels, autoLevels=False)
+            height = positions[-1] + kymograph.distance
+            # A sample's own place is the middle of the stripe that shows it.
+            rectangle = (times[0] - step / 2, -kymograph.distance / 2, step * len(times), height)
+            image.setRect(*rectangle)
+        if before is None or shapes != [values.shape for values in before.slices.values()]:
+            self._plots[0].autoRange(padding=0)
+
+    def set_time(self, time: float) -> None:
+        """Mark a time, in the units of the time axis."""
+        for marker in self._markers:
+            marker.setValue(time)
+
+    def set_dark(self, dark: bool) -> None:
+        """Take the colours of a dark or a light theme."""
+        self._colours = _DARK if dark else _LIGHT
+        self._graphics.setBackground(self._colours[0])
+        for plot in self._plots:
+            self._colour(plot)
+
+    def _rebuild(self) -> None:
+        import pyqtgraph
+
+        self._graphics.clear()
+        self._plots, self._images, self._markers, self._levels = [], [], [], None
+        kymograph = self._kymograph
+        if kymograph is None:
+            return
+        for column, title in enumerate(kymograph.slices):
+            plot = self._graphics.addPlot(row=0, col=column, title=title)
+            plot.invertY(True)
+            plot.setLabel("bottom", "time (s)" if kymograph.fps else "frame")
+            if column == 0:
+                plot.setLabel("left", f"position ({kymograph.unit})")
+            else:
+                plot.setXLink(self._plots[0])
+                plot.setYLink(self._plots[0])
+            for name in ("left", "bottom"):
+                plot.getAxis(name).enableAutoSIPrefix(False)
+            image = pyqtgraph.ImageItem()
+            marker = pyqtgraph.InfiniteLine(angle=90, pen=pyqtgraph.mkPen("#ffb000", width=1))
+            plot.addItem(image)
+            plot.addItem(marker)
+            self._colour(plot)
+            self._plots.append(plot)
+            self._images.append(image)
+            self._markers.append(marker)
+
+    def _colour(self, plot: Any) -> None:
+        ink = self._colours[1]
+        for name in ("left", "bottom"):
+            plot.getAxis(name).setPen(ink)
+            plot.getAxis(name).setTextPen(ink)
+        plot.titleLabel.setText(plot.titleLabel.text, color=ink)
+
+    def _auto_contrast(self) -> None:
+        if self._kymograph is None:
+            return
+        values = np.concatenate([v.ravel() for v in self._kymograph.slices.values()])
+        low, high = (float(v) for v in np.nanpercentile(values, (0.5, 99.5)))
+        self._levels = (low, high if high > low else low + 1)
+        for image in self._images:
+            image.setLevels(self._levels)
+
+    def _place(self, position: Any) -> tuple[int, float, float] | None:
+        for index, plot in enumerate(self._plots):
+            if plot.vb.sceneBoundingRect().contains(position):
+                point = plot.vb.mapSceneToView(position)
+                return index, point.x(), point.y()
+        return None
+
+    def _hover(self, position: Any) -> None:
+        place, kymograph = self._place(position), self._kymograph
+        if place is None or kymograph is None:
+            return
+        index, time, distance = place
+        values = list(kymograph.slices.values())[index]
+        row = round(time * (kymograph.fps or 1) - kymograph.start)
+        column = round(distance / kymograph.distance)
+        if 0 <= row < len(values) and 0 <= column < values.shape[1]:
+            unit = "s" if kymograph.fps else "frames"
+            self.readout.setText(
+                f"{time:.4g} {unit}, {distance:.4g} {kymograph.unit}: {values[row, column]:.5g}"
+            )
+
+    def _click(self, event: Any) -> None:
+        place = self._place(event.scenePos())
+        if place is not None:
+            self.picked.emit(place[1])
