@@ -48,7 +48,8 @@ class Kymograph:
 
     def positions(self) -> NDArray[np.float64]:
         """Distance of each column from the beginning of the line, in `unit`."""
-        return np.arange(next(iter(self.slices.values())).shape[1]) * self.distance
+        count = next(iter(self.slices.values())).shape[1]
+        return np.asarray(np.arange(count) * self.distance, dtype=np.float64)
 
 
 def save_kymograph(path: str | Path, kymograph: Kymograph) -> Path:

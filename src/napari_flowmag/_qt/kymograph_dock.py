@@ -292,8 +292,12 @@ class KymographDock(QWidget):
         if made is None:
             return
         job = Job(lambda handle: save_kymograph(path, made), "save kymograph", self)
-        job.finished.connect(lambda outcome: outcome.error and show_error(outcome.error))
+        job.finished.connect(self._saved)
         job.start()
+
+    def _saved(self, outcome: Outcome) -> None:
+        if outcome.error is not None:
+            show_error(outcome.error)
 
 
 def _is_shapes(layer: Layer) -> bool:

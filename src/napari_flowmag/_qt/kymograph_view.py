@@ -15,7 +15,7 @@ _DARK, _LIGHT = ("#262930", "#d0d2d6"), ("#ffffff", "#3b3a39")
 
 
 class KymographView(QWidget):
-    """Draws a :class:`~napari_flowmag.kymograph_files.Kymograph`: time rightwards, position down."""
+    """Draws a kymograph: time to the right, position along the line downwards."""
 
     picked = Signal(float)
     """A time was clicked, in the units of the time axis."""
