@@ -14,6 +14,7 @@ COMMANDS = {
     "magnify": "napari_flowmag.cli.magnify:magnify",
     "demo": "napari_flowmag.cli.demo:demo",
     "kymograph": "napari_flowmag.cli.kymograph:kymograph",
+    "segment": "napari_flowmag.cli.segment:segment",
     "gui": "napari_flowmag.cli.gui:gui",
     "models": "napari_flowmag.cli.models:models",
 }

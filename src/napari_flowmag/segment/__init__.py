@@ -1,0 +1,121 @@
+"""Masks of objects from clicks and boxes on one frame.
+
+A segmenter looks at a picture once (:meth:`Segmenter.prepare`, which may take seconds) and then
+answers as many prompts as the user makes (:meth:`Segmenter.segment`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from napari_flowmag.errors import FlowmagError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What the user says about one object.
+
+    Attributes
+    ----------
+    inside, outside : tuple of (float, float)
+        Points (row, column), px, that belong to the object, and that do not.
+    boxes : tuple of (float, float, float, float)
+        (top, left, bottom, right), px, around the object or parts of it.
+
+    Raises
+    ------
+    FlowmagError
+        If nothing says where the object is.
+    """
+
+    inside: tuple[tuple[float, float], ...] = ()
+    outside: tuple[tuple[float, float], ...] = ()
+    boxes: tuple[tuple[float, float, float, float], ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.inside and not self.boxes:
+            raise FlowmagError("no prompt: click on the object, or draw a box around it")
+
+    def check_size(self, height: int, width: int) -> None:
+        """Refuse points outside of a picture.
+
+        Raises
+        ------
+        FlowmagError
+            Naming the first of them.
+        """
+        for row, column in (*self.inside, *self.outside):
+            if not (0 <= row < height and 0 <= column < width):
+                raise FlowmagError(
+                    f"the point ({column:.0f}, {row:.0f}) lies outside of the picture of "
+                    f"{width} × {height} px"
+                )
+
+
+class Segmenter(Protocol):
+    """Finds the object that a prompt means."""
+
+    def prepare(self, image: NDArray[Any], check: Callable[[], None]) -> Any:
+        """Look at a picture.
+
+        Parameters
+        ----------
+        image
+            (H, W) or (H, W, 3), any numeric type.
+        check
+            Called now and then; may raise to stop.
+
+        Returns
+        -------
+        Any
+            What :meth:`segment` needs of it.
+        """
+
+    def segment(self, prepared: Any, prompt: Prompt) -> NDArray[np.bool_]:
+        """Return the object's mask, (H, W).
+
+        Raises
+        ------
+        FlowmagError
+            If the prompt does not fit the picture.
+        """
+
+
+def change_size(mask: NDArray[np.bool_], px: float) -> NDArray[np.bool_]:
+    """Grow a mask by `px`, or shrink it by `-px`; Euclidean distances.
+
+    Parameters
+    ----------
+    mask
+        (H, W).
+    px
+        How far its edge moves outwards.
+    """
+    from scipy.ndimage import distance_transform_edt
+
+    if px == 0 or not mask.any():
+        return mask
+    if px > 0:
+        return np.asarray(distance_transform_edt(~mask) <= px)
+    # Padded, so that the picture's edge does not count as the object's.
+    return np.asarray(distance_transform_edt(np.pad(mask, 1, mode="edge"))[1:-1, 1:-1] > -px)
+
+
+def to_rgb(image: NDArray[Any]) -> NDArray[np.uint8]:
+    """Return any picture as 8-bit RGB, contrast stretched from the 0.5 to the 99.5 percentile."""
+    values = np.asarray(image, dtype=np.float32)
+    if values.ndim == 2:
+        values = np.repeat(values[..., None], 3, axis=-1)
+    if image.dtype == np.uint8:
+        return values[..., :3].astype(np.uint8)
+    low, high = np.nanpercentile(values, (0.5, 99.5))
+    scaled = (values[..., :3] - low) / max(float(high - low), 1e-12)
+    return np.round(np.nan_to_num(scaled).clip(0, 1) * 255).astype(np.uint8)
