@@ -71,7 +71,9 @@ def prompt_of(points: Points | None, boxes: Shapes | None, clip: Image) -> Promp
     FlowmagError
         If there is neither a click on the object nor a box.
     """
-    inside, outside, corners = [], [], []
+    inside: list[tuple[float, float]] = []
+    outside: list[tuple[float, float]] = []
+    corners: list[tuple[float, float, float, float]] = []
     if points is not None:
         for place, kind in zip(points.data, points.features["inside"], strict=True):
             (inside if kind else outside).append(_on(points, clip, place))

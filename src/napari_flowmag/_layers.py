@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 OWN = "flowmag"
 """Key of a layer's metadata under which flowmag keeps what it knows about the layer."""
 
-_LOOKS = ("colormap", "contrast_limits", "contrast_limits_range", "gamma", "interpolation2d")
+_LOOKS = ("colormap", "contrast_limits", "gamma", "interpolation2d")
 
 
 def clip_layers(layers: Iterable[Layer]) -> list[Image]:

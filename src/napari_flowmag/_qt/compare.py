@@ -90,8 +90,7 @@ class Compare(QObject):
 
         data, limit = _difference(source, result)
         settings = result_settings(result)
-        for name in ("contrast_limits_range", "gamma"):
-            settings.pop(name, None)
+        settings.pop("gamma", None)
         settings |= {
             "rgb": False,
             "colormap": "twilight_shifted",

@@ -62,10 +62,10 @@ class MaskDock(QWidget):
         self.object = QSpinBox()
         self.object.setRange(1, 65535)
         self.object.setToolTip("Number of the object; each may have a factor of its own")
-        self.size = QSpinBox()
-        self.size.setRange(-200, 200)
-        self.size.setSuffix(" px")
-        self.size.setToolTip("Grow the mask by this much, or shrink it if negative")
+        self.grow = QSpinBox()
+        self.grow.setRange(-200, 200)
+        self.grow.setSuffix(" px")
+        self.grow.setToolTip("Grow the mask by this much, or shrink it if negative")
         self.method = QComboBox()
         self.method.addItems([_NO_WEIGHTS, _SAM])
         self.method.setToolTip("How clicks become a mask; the first needs no download")
@@ -79,7 +79,7 @@ class MaskDock(QWidget):
         self._timer.setSingleShot(True)
         self._timer.setInterval(60)
         self._timer.timeout.connect(self._begin)
-        self.size.valueChanged.connect(self._show)
+        self.grow.valueChanged.connect(self._show)
         self.method.currentIndexChanged.connect(self._choose_method)
         self.checkpoint.path_changed.connect(self.update_soon)
         viewer.layers.events.removed.connect(self._removed)
@@ -122,9 +122,9 @@ class MaskDock(QWidget):
             for widget in row:
                 line.addWidget(widget)
             layout.addLayout(line)
-        size = QFormLayout()
-        size.addRow("&Grow", self.size)
-        layout.addLayout(size)
+        edge = QFormLayout()
+        edge.addRow("&Grow", self.grow)
+        layout.addLayout(edge)
         layout.addWidget(self.status)
         layout.addWidget(self.bar)
         layout.addStretch(1)
@@ -299,7 +299,7 @@ class MaskDock(QWidget):
     def _mask(self) -> NDArray[np.bool_] | None:
         from napari_flowmag.segment import change_size
 
-        return None if self._found is None else change_size(self._found, self.size.value())
+        return None if self._found is None else change_size(self._found, self.grow.value())
 
     def _show(self, *_: Any) -> None:
         found, clip = self._mask(), self.clip.value()

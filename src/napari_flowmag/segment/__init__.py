@@ -118,4 +118,4 @@ def to_rgb(image: NDArray[Any]) -> NDArray[np.uint8]:
         return values[..., :3].astype(np.uint8)
     low, high = np.nanpercentile(values, (0.5, 99.5))
     scaled = (values[..., :3] - low) / max(float(high - low), 1e-12)
-    return np.round(np.nan_to_num(scaled).clip(0, 1) * 255).astype(np.uint8)
+    return np.asarray(np.round(np.nan_to_num(scaled).clip(0, 1) * 255), dtype=np.uint8)

@@ -45,8 +45,8 @@ class AppearanceSegmenter:
         reduced = resize(rgb, (*small, 3), anti_aliasing=scale < 1)
         check()
         grey = reduced.mean(axis=-1)
-        bright = gaussian_filter(grey_closing(grey, _PATCH), 1)
-        dark = gaussian_filter(grey_opening(grey, _PATCH), 1)
+        bright = gaussian_filter(grey_closing(grey, (_PATCH, _PATCH)), 1)
+        dark = gaussian_filter(grey_opening(grey, (_PATCH, _PATCH)), 1)
         check()
         colour = gaussian_filter(reduced - grey[..., None], (2, 2, 0))[..., :2]
         features = np.dstack([gaussian_filter(grey, 2), bright, dark, colour])

@@ -85,7 +85,9 @@ class SamSegmenter:
         predictor.is_image_set = True
         points = np.array([(c, r) for r, c in (*prompt.inside, *prompt.outside)], dtype=np.float32)
         labels = np.array([1] * len(prompt.inside) + [0] * len(prompt.outside))
-        boxes = [np.array([left, top, right, bottom]) for top, left, bottom, right in prompt.boxes]
+        boxes: list[NDArray[Any] | None] = [
+            np.array([left, top, right, bottom]) for top, left, bottom, right in prompt.boxes
+        ]
         found = np.zeros(prepared.original_size, dtype=bool)
         for box in boxes or [None]:
             masks, scores, _ = predictor.predict(
