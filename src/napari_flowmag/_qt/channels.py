@@ -47,6 +47,8 @@ class ChannelBox(QWidget):
 
     def set_clip(self, layer: Image | None) -> None:
         """Tell which layer is the clip."""
+        if layer is not self._clip:
+            self._roles = []
         self._clip = layer
         self._fill()
 
@@ -98,7 +100,7 @@ class ChannelBox(QWidget):
     def _fill(self, event: Any = None) -> None:
         before = {key: box.currentText() for key, box in self._roles}
         keys = self._channels()
-        if [key for key, _ in self._roles] == keys:
+        if self._roles and [key for key, _ in self._roles] == keys:
             return
         while (item := self._grid.takeAt(0)) is not None:
             widget = item.widget()
