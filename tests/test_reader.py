@@ -60,10 +60,14 @@ def test_colour_is_no_axis_and_channels_are_layers(tmp_path):
 
 
 def test_channels_become_layers_by_their_names(tmp_path):
-    path, _ = stored(tmp_path, "TZCYX", channel_names=("DAPI", "actin"))
-    ((_, settings, _),) = get_reader(path)(path)
-    assert (settings["channel_axis"], settings["name"]) == (2, ["beat DAPI", "beat actin"])
-    assert settings["axis_labels"] == ("t", "z", "y", "x")
+    path, values = stored(tmp_path, "TZCYX", channel_names=("DAPI", "actin"))
+    layers = get_reader(path)(path)
+    assert [settings["name"] for _, settings, _ in layers] == ["beat DAPI", "beat actin"]
+    assert [settings["metadata"]["flowmag"]["channel"] for _, settings, _ in layers] == [0, 1]
+    for c, (data, settings, _) in enumerate(layers):
+        np.testing.assert_array_equal(np.asarray(data), values[:, :, c])
+        assert settings["axis_labels"] == ("t", "z", "y", "x")
+        assert settings["blending"] == "additive"
 
 
 def test_napari_accepts_the_layers(tmp_path):

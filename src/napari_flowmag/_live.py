@@ -48,7 +48,9 @@ class LiveFrames:
         cancel: threading.Event,
         progress: Progress,
     ) -> NDArray[Any]:
-        """Magnify one frame of a clip, to the bit what a run on the CPU gives for it.
+        """Magnify one frame of a clip as a run does.
+
+        A run takes several frames together, which may round a handful of pixels differently.
 
         Parameters
         ----------

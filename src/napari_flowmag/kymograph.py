@@ -92,7 +92,7 @@ def _points(line: Line, width: int) -> NDArray[np.float64]:
     if width < 1:
         raise FlowmagError(f"the width of a line must be at least 1 px, not {width}")
     ends = np.concatenate([[0.0], np.cumsum(lengths)])
-    places = np.linspace(0, ends[-1], max(round(ends[-1]), 1) + 1)
+    places = np.linspace(0, ends[-1], round(ends[-1]) + 1)
     along = np.stack([np.interp(places, ends, corners[:, axis]) for axis in (0, 1)])
     segment = np.clip(np.searchsorted(ends, places, side="right") - 1, 0, len(lengths) - 1)
     rows, columns = (np.diff(corners, axis=0) / lengths[:, None])[segment].T

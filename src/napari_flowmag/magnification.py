@@ -176,7 +176,10 @@ class Magnification:
                 yield frame
 
     def frame(self, index: int, cancel: threading.Event | None = None) -> NDArray[Any]:
-        """Magnify one frame of the clip: on the CPU, to the bit what :meth:`frames` gives for it.
+        """Magnify one frame of the clip, as :meth:`frames` does.
+
+        On the CPU it is the same to the bit where :meth:`frames` takes one frame at a time; where
+        it takes several together a handful of pixels may be rounded differently.
 
         Parameters
         ----------

@@ -1,4 +1,4 @@
-"""The Magnify dock on a viewer without a window: what it asks for, runs, and writes as a command."""
+"""The Magnify dock on a viewer without a window: what it asks for, runs and writes down."""
 
 from __future__ import annotations
 

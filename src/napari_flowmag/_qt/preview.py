@@ -27,7 +27,7 @@ class Preview(QObject):
     """Shows the frame in view magnified, in a layer over each layer of the clip.
 
     One thread works at a time, on the newest wish: an older one is told to stop. The thread ends
-    when there is nothing to do. A frame is, on the CPU, to the bit what a run gives for it.
+    when there is nothing to do.
     """
 
     shown = Signal(float, int)

@@ -1,0 +1,151 @@
+"""The plugin in a real napari window, found through its manifest."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from napari_flowmag import magnify
+
+pytest.importorskip("napari")
+
+
+@pytest.fixture
+def viewer(make_napari_viewer):
+    return make_napari_viewer()
+
+
+def dock(viewer, name):
+    _, widget = viewer.window.add_plugin_dock_widget("flowmag", name)
+    return widget
+
+
+def same(frame, expected):
+    """All but a handful of pixels alike: frames taken together round differently now and then."""
+    difference = np.abs(frame.astype(int) - expected.astype(int))
+    return difference.max() <= 1 and (difference > 0).mean() < 0.001
+
+
+def test_sample_preview_run_cancel_and_run_again(viewer, qtbot, idle):
+    viewer.open_sample("flowmag", "cells")
+    (clip,) = viewer.layers
+    clip.data = clip.data[:12, :96, :128]
+    magnify_dock = dock(viewer, "Magnify")
+    magnify_dock.form.alpha.set_value(6)
+    viewer.dims.set_current_step(0, 5)
+    with qtbot.waitSignal(magnify_dock.preview.shown, timeout=60_000):
+        magnify_dock.live.setChecked(True)
+    (preview,) = magnify_dock.preview.layers
+    expected = magnify(clip.data, 6, reference="first")
+    assert same(preview.data, expected[5])
+    assert (preview.extent.world[0] == clip.extent.world[0, 1:]).all()
+    with qtbot.waitSignal(magnify_dock.preview.shown, timeout=60_000):
+        viewer.dims.set_current_step(0, 7)
+    assert same(preview.data, expected[7])
+
+    magnify_dock.run_button.click()
+    magnify_dock.bar.cancel_button.click()
+    idle()
+    qtbot.waitUntil(lambda: not magnify_dock.running, timeout=10_000)
+    assert [layer.name for layer in viewer.layers] == ["beating cells", "beating cells preview"]
+    magnify_dock.run_button.click()
+    idle()
+    qtbot.waitUntil(lambda: not magnify_dock.running, timeout=10_000)
+    result = viewer.layers["beating cells ×6"]
+    np.testing.assert_array_equal(result.data, expected)
+    assert "beating cells preview" not in viewer.layers
+
+    for place, mode in enumerate(("side by side", "blink", "difference"), start=1):
+        magnify_dock.mode.setCurrentIndex(place)
+        assert magnify_dock.compare.mode == mode
+    difference = viewer.layers["beating cells ×6 − beating cells"]
+    np.testing.assert_array_equal(
+        np.asarray(difference.data[4]), expected[4].astype("f4") - clip.data[4].astype("f4")
+    )
+    magnify_dock.mode.setCurrentIndex(0)
+    assert all(layer.visible for layer in viewer.layers)
+    assert not viewer.canvas.grid.enabled
+
+
+def test_removing_the_preview_turns_it_off(viewer, qtbot, idle, frames):
+    viewer.add_image(frames, name="clip")
+    magnify_dock = dock(viewer, "Magnify")
+    with qtbot.waitSignal(magnify_dock.preview.shown, timeout=60_000):
+        magnify_dock.live.setChecked(True)
+    viewer.layers.remove("clip preview")
+    assert not magnify_dock.live.isChecked()
+    idle()
+    assert [layer.name for layer in viewer.layers] == ["clip"]
+
+
+def test_clicks_become_a_mask_and_the_mask_a_region(viewer, qtbot, idle):
+    viewer.open_sample("flowmag", "cells")
+    (clip,) = viewer.layers
+    mask_dock = dock(viewer, "Mask")
+    mask_dock.click_inside()
+    mask_dock._points.add([[120, 90]])
+    mask_dock.click_outside()
+    mask_dock._points.add([[120, 230]])
+    qtbot.waitUntil(lambda: mask_dock.accept_button.isEnabled(), timeout=60_000)
+    mask_dock.accept()
+    labels = viewer.layers["beating cells mask"]
+    known = clip.metadata["flowmag"]["moving"]
+    found = labels.data == 1
+    assert (found & known).sum() / (found | known).sum() > 0.85
+    np.testing.assert_allclose(labels.scale, clip.scale[1:])
+    labels.undo()
+    assert not np.any(labels.data)
+    labels.redo()
+    magnify_dock = dock(viewer, "Magnify")
+    magnify_dock.form.region.labels.set_value(labels)
+    np.testing.assert_array_equal(magnify_dock.form.value().mask(), labels.data)
+    idle()
+
+
+def test_a_kymograph_follows_its_line(viewer, qtbot, idle, tmp_path):
+    from napari_flowmag.kymograph import kymograph
+
+    viewer.open_sample("flowmag", "beam")
+    (clip,) = viewer.layers
+    made = dock(viewer, "Kymograph")
+    for box, value in zip(made.ends, (272, 95, 272, 145), strict=True):
+        box.setValue(value)
+    grey = clip.data.mean(axis=-1)
+
+    def shows(column):
+        expected = kymograph(grey, ((95, column), (145, column)))
+        kept = made.kymograph
+        return kept is not None and np.allclose(kept.slices["vibrating beam"], expected, atol=1e-2)
+
+    qtbot.waitUntil(lambda: shows(272), timeout=60_000)
+    lines = made.lines.value()
+    lines.data = [lines.data[0] - np.array([0, 12])]
+    qtbot.waitUntil(lambda: shows(260), timeout=60_000)
+    assert made.kymograph.unit == "mm"
+    for suffix in ("png", "tif", "csv"):
+        made.save(str(tmp_path / f"xt.{suffix}"))
+        idle()
+        assert (tmp_path / f"xt.{suffix}").stat().st_size > 100
+    lines.data = [lines.data[0] + np.array([0, 500])]
+    qtbot.waitUntil(lambda: "leaves the picture" in made.problem.text(), timeout=60_000)
+
+
+def test_a_clip_brings_the_magnify_dock(viewer, tmp_path, frames):
+    import tifffile
+
+    tifffile.imwrite(tmp_path / "clip.tif", frames, imagej=True, metadata={"axes": "TYX"})
+    viewer.open(str(tmp_path / "clip.tif"), plugin="flowmag")
+    assert any("Magnify" in name for name in viewer.window.dock_widgets)
+    viewer.open(str(tmp_path / "clip.tif"), plugin="flowmag")
+    assert sum("Magnify" in name for name in viewer.window.dock_widgets) == 1
+
+
+def test_closing_the_window_stops_a_run(make_napari_viewer, qtbot, idle):
+    from .conftest import moved_texture
+
+    viewer = make_napari_viewer()
+    viewer.add_image(moved_texture(200))
+    magnify_dock = dock(viewer, "Magnify")
+    magnify_dock.run_button.click()
+    viewer.close()
+    idle()

@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import csv
+import json
+
+import numpy as np
+import pytest
+import tifffile
+
+from napari_flowmag.cli import main
+from napari_flowmag.kymograph import kymograph
+
+
+@pytest.fixture
+def clip(tmp_path):
+    y, x = np.mgrid[:60, :80]
+    frames = np.stack([1000 * (np.hypot(y - 30, x - 40 - t) < 15) + x for t in range(5)])
+    path = tmp_path / "clip.tif"
+    tifffile.imwrite(
+        path,
+        frames.astype(np.uint16),
+        imagej=True,
+        resolution=(2, 2),
+        metadata={"axes": "TYX", "unit": "um", "finterval": 0.1},
+    )
+    return path
+
+
+def test_kymograph_as_table_picture_and_drawing(clip, tmp_path, capsys):
+    frames = tifffile.imread(clip)
+    line = ["kymograph", str(clip), "--line", "20,30,60,30,60,40", "--width", "3"]
+    expected = kymograph(frames, ((30, 20), (30, 60), (40, 60)), 3)
+    for suffix in ("csv", "tif", "png"):
+        assert main([*line, "--json", "-o", str(tmp_path / f"xt.{suffix}")]) == 0
+    summary = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (summary["frames"], summary["samples"], summary["unit"]) == (5, 51, "µm")
+    assert summary["distance"] == pytest.approx(0.5)
+    with (tmp_path / "xt.csv").open() as file:
+        header, *rows = list(csv.reader(file))
+    assert header[:4] == ["clip", "time (s)", "0 µm", "0.5 µm"]
+    np.testing.assert_allclose([[float(v) for v in row[2:]] for row in rows], expected, rtol=1e-5)
+    assert [float(row[1]) for row in rows] == pytest.approx([0, 0.1, 0.2, 0.3, 0.4])
+    with tifffile.TiffFile(tmp_path / "xt.tif") as file:
+        np.testing.assert_allclose(file.asarray(), expected, rtol=1e-6)
+        tags = file.pages[0].tags
+        assert np.divide(*tags["XResolution"].value) == pytest.approx(2)
+        assert np.divide(*tags["YResolution"].value) == pytest.approx(10)
+    assert (tmp_path / "xt.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["--line", "1,2,3"], "give x0,y0,x1,y1"),
+        (["--line", "0,0,500,0"], "leaves the picture"),
+        (["--line", "5,5,5,5"], "no length"),
+        (["--line", "0,0,9,9", "--channel", "1"], "channel 1"),
+        (["--line", "0,0,9,9", "--start", "7"], "frames 7 to 5"),
+        (["--line", "0,0,9,9", "--width", "0"], "at least 1"),
+    ],
+)
+def test_bad_lines(clip, tmp_path, capsys, words, line):
+    assert main(["kymograph", str(clip), *words, "-o", str(tmp_path / "xt.png")]) == 2
+    assert line in capsys.readouterr().err
+    assert main(["kymograph", str(clip), "--line", "0,0,9,9", "-o", str(tmp_path / "xt.bmp")]) == 2
+    assert not list(tmp_path.glob("xt*"))
+
+
+def test_points_become_a_mask_for_magnify(clip, tmp_path, capsys):
+    mask = tmp_path / "mask.tif"
+    words = ["segment", str(clip), "--point", "40,30", "--not-point", "5,5", "-o", str(mask)]
+    assert main([*words, "--json"]) == 0
+    summary = json.loads(capsys.readouterr().out)
+    found = tifffile.imread(mask) == 1
+    y, x = np.mgrid[:60, :80]
+    disk = np.hypot(y - 30, x - 40) < 15
+    assert (found & disk).sum() / (found | disk).sum() > 0.85
+    assert summary["pixels"] == found.sum()
+    second = ["segment", str(clip), "--box", "0,0,12,12", "--label", "2", "--add-to", str(mask)]
+    assert main([*second, "-o", str(tmp_path / "two.tif")]) == 0
+    assert set(np.unique(tifffile.imread(tmp_path / "two.tif"))) == {0, 1, 2}
+    out = str(tmp_path / "out.tif")
+    assert main(["magnify", str(clip), "-o", out, "--alpha", "3", "--mask", str(mask)]) == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        ([], "no prompt"),
+        (["--point", "a,b"], "give 2 numbers"),
+        (["--point", "500,5"], "lies outside"),
+        (["--point", "5,5", "--frame", "9"], "has none such"),
+        (["--point", "5,5", "--checkpoint", "none.pth"], "does not exist"),
+        (["--point", "5,5", "--label", "0"], "1 to 65535"),
+    ],
+)
+def test_bad_prompts(clip, tmp_path, capsys, words, line):
+    assert main(["segment", str(clip), *words, "-o", str(tmp_path / "mask.tif")]) == 2
+    assert line in capsys.readouterr().err
+    assert not (tmp_path / "mask.tif").exists()
+
+
+def test_no_window_without_a_screen(clip, monkeypatch, capsys):
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("sys.platform", "linux")
+    assert main(["gui", str(clip)]) == 2
+    assert "no screen" in capsys.readouterr().err
+    assert main(["gui", "none.tif"]) == 2
