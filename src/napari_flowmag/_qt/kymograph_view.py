@@ -26,7 +26,7 @@ class KymographView(QWidget):
 
         pyqtgraph.setConfigOptions(imageAxisOrder="row-major")
         self._graphics = pyqtgraph.GraphicsLayoutWidget()
-        self._graphics.setMinimumHeight(160)
+        self._graphics.setMinimumSize(400, 160)
         self._plots: list[Any] = []
         self._images: list[Any] = []
         self._markers: list[Any] = []

@@ -11,6 +11,7 @@ from qtpy.QtWidgets import (
     QFormLayout,
     QHBoxLayout,
     QLabel,
+    QSizePolicy,
     QSpinBox,
     QVBoxLayout,
     QWidget,
@@ -112,6 +113,7 @@ class MagnifyForm(QWidget):
         self._picked = 0
         self.reference = QComboBox()
         self.reference.addItems(_REFERENCES)
+        self.reference.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         self.reference.setToolTip("The frame from which motion is measured")
         self.reference.activated.connect(self._pick_reference)
 
