@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_flowmag import units
-from napari_flowmag.clip import AXES, Clip
+from napari_flowmag.clip import AXES, Clip, plane_chunks
 from napari_flowmag.errors import FlowmagError
 
 if TYPE_CHECKING:
@@ -107,10 +107,10 @@ def clip_of(*layers: Image) -> Clip:
     first = layers[0]
     axes = axes_of(first)
     if len(layers) == 1:
-        frames = _lazy(data_of(first))
+        frames = _lazy(first)
     else:
         _check_channels(layers, axes)
-        frames = da.stack([_lazy(data_of(layer)) for layer in layers])
+        frames = da.stack([_lazy(layer) for layer in layers])
         axes = "C" + axes
     order = sorted(axes, key=AXES.index)
     frames = frames.transpose([axes.index(a) for a in order])
@@ -127,14 +127,26 @@ def clip_of(*layers: Image) -> Clip:
     )
 
 
-def _lazy(data: Any) -> Any:
+def _lazy(layer: Image) -> Any:
+    """Return a layer's data as a dask array, a chunk a plane, without reading or copying them."""
     import dask.array as da
 
+    data, axes = data_of(layer), axes_of(layer)
     if isinstance(data, da.Array):
         return data
-    return da.from_array(
-        data, chunks=(1,) * (data.ndim - 2) + (-1, -1), name=False, inline_array=True
-    )
+    chunks = plane_chunks(axes, data.shape)
+    return da.from_array(_Opaque(data), chunks=chunks, name=False, inline_array=True)
+
+
+class _Opaque:
+    """An array that dask does not know for one: it would copy all the chunks of a numpy array."""
+
+    def __init__(self, data: Any) -> None:
+        self._data = data
+        self.shape, self.dtype, self.ndim = data.shape, data.dtype, len(data.shape)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._data[index]
 
 
 def _check_channels(layers: Sequence[Image], axes: str) -> None:

@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from napari_flowmag._preload import preload_torch
 from napari_flowmag.errors import Cancelled
 from napari_flowmag.settings import MagnifySettings
 
@@ -97,6 +98,7 @@ class LiveFrames:
         self._done.clear()
 
     def _prepare(self, request: Request, cancel: threading.Event, progress: Progress) -> None:
+        preload_torch()
         data = tuple(layer.data for layer in request.layers)
         same = len(data) == len(self._data) and all(map(_is, data, self._data))
         settings = _without_strength(request.settings)

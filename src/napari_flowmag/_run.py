@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from napari_flowmag._layers import OWN
+from napari_flowmag._preload import preload_torch
 
 if TYPE_CHECKING:
     import threading
@@ -53,6 +54,7 @@ def run_request(request: Request, reporter: Reporter) -> list[tuple[Any, dict[st
     Cancelled
         If the reporter says so.
     """
+    preload_torch()
     job = request.magnification(notify=reporter.produce)
     try:
         record = job.provenance()

@@ -26,6 +26,7 @@ from napari_flowmag._clicks import (
     prompt_of,
 )
 from napari_flowmag._layers import is_clip_layer, own
+from napari_flowmag._preload import preload_torch
 from napari_flowmag._qt.job import Handle, Job, Outcome, show_error
 from napari_flowmag._qt.widgets import JobBar, LayerCombo, PathBox, Scrolled
 from napari_flowmag.errors import FlowmagError
@@ -282,6 +283,8 @@ class MaskDock(QWidget):
         from napari_flowmag.segment.sam import Prepared, SamSegmenter
 
         if self._segmenter is None or self._known is None or self._segmenter_of != checkpoint:
+            if checkpoint:
+                preload_torch()
             self._segmenter = SamSegmenter(checkpoint) if checkpoint else AppearanceSegmenter()
             self._segmenter_of, self._known = checkpoint, Prepared()
         return self._segmenter, self._known

@@ -15,6 +15,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_flowmag._preload import preload_torch
 from napari_flowmag._qt.job import Handle, Job, Outcome
 
 if TYPE_CHECKING:
@@ -138,6 +139,7 @@ class DeviceBox(QWidget):
 
 
 def _describe(device: str, handle: Handle) -> str:
+    preload_torch()
     import torch
 
     from napari_flowmag.device import resolve_device
