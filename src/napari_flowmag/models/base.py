@@ -92,6 +92,8 @@ class Magnifier(nn.Module, ABC):
         Number of channels it takes; None: any number, all moved together.
     context : int
         Surroundings in px that a tile needs on each side to give what the whole would give.
+    decoder : tuple of str
+        Names of the submodules that turn features into the prediction.
     light : bool
         Whether frames are worth magnifying together on a CPU.
     """
@@ -101,6 +103,7 @@ class Magnifier(nn.Module, ABC):
     alpha_range: tuple[float, float]
     channels: int | None
     context: int
+    decoder: tuple[str, ...] = ()
     light: bool = False
 
     @abstractmethod
@@ -136,6 +139,21 @@ class Magnifier(nn.Module, ABC):
         Tensor
             (B, K, H, W); maps of overlapping tiles may be blended linearly.
         """
+
+    def motion(self, prediction: Tensor) -> Tensor | None:
+        """Return the motion that a prediction holds, or None where a model has none.
+
+        Parameters
+        ----------
+        prediction : Tensor
+            From :meth:`predict`.
+
+        Returns
+        -------
+        Tensor or None
+            (B, 2, H, W) px from the reference to the frame, before it is magnified.
+        """
+        return None
 
     @abstractmethod
     def render(self, prediction: Tensor, reference: Tensor, frame: Tensor, alpha: Alpha) -> Tensor:

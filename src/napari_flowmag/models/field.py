@@ -46,6 +46,7 @@ class FieldMagnifier(Magnifier):
     architecture = "field"
     alpha_range = (0.0, float("inf"))
     channels = None
+    decoder = ("flow.updates", "maps")
     context = 96
     light = True
 
@@ -78,6 +79,10 @@ class FieldMagnifier(Magnifier):
         )
         maps = maps[..., : frame.shape[-2], : frame.shape[-1]]
         return torch.cat([estimate.flow, maps[:, :1].sigmoid(), maps[:, 1:]], 1)
+
+    def motion(self, prediction: Tensor) -> Tensor:
+        """Return the motion that the picture is sampled by, before it is magnified."""
+        return prediction[:, :2]
 
     def render(self, prediction: Tensor, reference: Tensor, frame: Tensor, alpha: Alpha) -> Tensor:
         """Read reference and frame along the sampling field; any channels, any values."""

@@ -39,6 +39,7 @@ class UNetMagnifier(Magnifier):
     architecture = "unet"
     alpha_range = (1.0, 16.0)
     channels = _IMAGE_CHANNELS
+    decoder = ("up", "head")
     context = 112
 
     def __init__(self, width: int = 64) -> None:
