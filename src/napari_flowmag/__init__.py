@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from napari_flowmag.adapt import adapt
     from napari_flowmag.clip import Clip
     from napari_flowmag.errors import FlowmagError
     from napari_flowmag.flow import load_flow
@@ -23,6 +24,7 @@ __all__ = [
     "FlowmagError",
     "MagnificationLoss",
     "__version__",
+    "adapt",
     "load_flow",
     "load_magnifier",
     "magnify",
@@ -35,6 +37,7 @@ _EXPORTS = {
     "Clip": "clip",
     "FlowmagError": "errors",
     "MagnificationLoss": "loss",
+    "adapt": "adapt",
     "load_flow": "flow",
     "load_magnifier": "models",
     "magnify": "magnify",

@@ -151,7 +151,7 @@ def strength(
     amount = _alpha(alpha, size)
     if mask is None:
         return Strength(amount)
-    masks = _check_mask(np.asarray(mask), size, frames)
+    masks = check_mask(np.asarray(mask), size, frames)
     alphas = dict(label_alphas)
     if alphas and masks.dtype.kind not in "bui":
         raise FlowmagError(
@@ -173,7 +173,23 @@ def strength(
     return make(masks) if masks.ndim == 2 else Strengths(masks, make)
 
 
-def _check_mask(masks: NDArray[Any], size: tuple[int, int], frames: int | None) -> NDArray[Any]:
+def check_mask(masks: NDArray[Any], size: tuple[int, int], frames: int | None) -> NDArray[Any]:
+    """Return a mask, (H, W) or (T, H, W), if it fits a clip.
+
+    Parameters
+    ----------
+    masks : ndarray
+        One picture, or one for each frame.
+    size : (int, int)
+        Height and width of the frames.
+    frames : int, optional
+        Number of frames.
+
+    Raises
+    ------
+    FlowmagError
+        If sizes or values do not fit, or nothing is inside.
+    """
     if masks.ndim not in (2, 3) or masks.shape[-2:] != size:
         raise FlowmagError(
             f"the mask has shape {masks.shape}, the frames have {size[0]} × {size[1]} pixels"

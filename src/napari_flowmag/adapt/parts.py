@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from torch import nn
 
-from napari_flowmag.adaptation.settings import What
+from napari_flowmag.adapt.settings import What
 from napari_flowmag.errors import FlowmagError
 from napari_flowmag.models.base import Magnifier
 

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from napari_flowmag.adaptation.pairs import Pairs
-from napari_flowmag.adaptation.settings import AdaptSettings
+from napari_flowmag.adapt.pairs import Pairs
+from napari_flowmag.adapt.settings import AdaptSettings
 from napari_flowmag.loss import MagnificationLoss
 from napari_flowmag.models.base import Magnifier
 from napari_flowmag.warp import identity_grid, sample_spline, spline_coefficients
@@ -36,7 +36,7 @@ class Objective:
     loss : MagnificationLoss
         Eq. 3 to 5.
     motion_weight, smooth_weight : float
-        See :class:`~napari_flowmag.adaptation.settings.AdaptSettings`.
+        See :class:`~napari_flowmag.adapt.settings.AdaptSettings`.
     """
 
     loss: MagnificationLoss
@@ -102,9 +102,10 @@ def _census(picture: Tensor) -> Tensor:
     """Soft signs of the differences to the neighbours, (B, 49, H, W) in -1 … 1."""
     grey, side = picture.mean(1, keepdim=True), _CENSUS // 2
     padded = F.pad(grey, (side,) * 4, mode="replicate")
-    around = F.unfold(padded, _CENSUS).unflatten(2, grey.shape[-2:])
+    around = F.unfold(padded, _CENSUS).view(len(grey), -1, *grey.shape[-2:])
     difference = around - grey
-    return difference / (_CONTRAST**2 + difference.square()).sqrt()
+    softened: Tensor = difference / (_CONTRAST**2 + difference.square()).sqrt()
+    return softened
 
 
 def roughness(reference: Tensor, motion: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from napari_flowmag.adaptation.settings import AdaptSettings
+from napari_flowmag.adapt.settings import AdaptSettings
 
 _BLOCK = 16
 

@@ -16,7 +16,7 @@ from napari_flowmag.errors import FlowmagError
 from napari_flowmag.settings import MagnifySettings
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    from typing import Self
 
 What = Literal["all", "decoder", "affine"]
 
@@ -84,10 +84,10 @@ class AdaptSettings:
         Weights of Eq. 3 and Eq. 4.
     motion_weight : float
         Weight of the motion's own brightness error, for models that estimate motion
-        (:func:`~napari_flowmag.adaptation.objective.brightness_error`).
+        (:func:`~napari_flowmag.adapt.objective.brightness_error`).
     smooth_weight : float
         Weight of the motion's roughness, relative to its brightness error
-        (:func:`~napari_flowmag.adaptation.objective.roughness`).
+        (:func:`~napari_flowmag.adapt.objective.roughness`).
     flow : str
         Flow estimator in the loss: what :func:`~napari_flowmag.flow.load_flow` takes, with
         gradients.
@@ -101,6 +101,9 @@ class AdaptSettings:
         Least relative gain in the held-back loss that counts as one.
     seed : int
         Seed of everything random.
+    mask : str, optional
+        File with a picture of the frames' size, or one for each frame: what moves where it is not
+        0 is learnt first.
     reference, motion_channels, channels, z, start, stop, value_range, device
         As in :class:`~napari_flowmag.settings.MagnifySettings`.
 
@@ -142,6 +145,7 @@ class AdaptSettings:
     check_every: int = 20
     tolerance: float = 0.005
     seed: int = 0
+    mask: str | None = None
     reference: int | str = "first"
     motion_channels: tuple[int, ...] | None = None
     channels: tuple[int, ...] | None = None
@@ -152,10 +156,12 @@ class AdaptSettings:
     device: str = "auto"
 
     def __post_init__(self) -> None:
-        if self.steps is self.epochs is self.minutes is None:
+        if self.steps is None and self.epochs is None and self.minutes is None:
             object.__setattr__(self, "steps", DEFAULT_STEPS)
         if isinstance(self.reference, bool):
             raise FlowmagError(f"reference {self.reference}: give a frame's number or a name")
+        if self.steps is not None and self.epochs is not None:
+            raise FlowmagError("steps and epochs: give one of the two")
         self._check_shared()
         self._check_numbers()
         for name, known in (("what", WHAT), ("schedule", SCHEDULES)):
@@ -166,9 +172,7 @@ class AdaptSettings:
             _require(0 < low <= high < math.inf, "alpha range", self.alpha_range, "give two "
                      "rising numbers above 0")  # fmt: skip
         _require(
-            len(self.jitter) == 4
-            and all(0 <= x <= 1 for x in self.jitter)
-            and self.jitter[3] <= 0.5,
+            all(0 <= x <= 1 for x in self.jitter) and self.jitter[3] <= 0.5,
             "jitter",
             self.jitter,
             "give three factors from 0 to 1 and a hue from 0 to 0.5",
@@ -234,6 +238,12 @@ class AdaptSettings:
             made = made.replace(alpha_range=ends)
         return made
 
+    def total_steps(self, pairs: int) -> int | None:
+        """Return the steps of the whole run with this many pairs, None if only time counts."""
+        if self.epochs is not None:
+            return max(1, self.epochs * math.ceil(pairs / self.batch))
+        return self.steps
+
     def replace(self, **changes: Any) -> Self:
         """Return a copy with some fields changed."""
         return dataclasses.replace(self, **changes)
@@ -282,8 +292,8 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 _BUDGET = ("steps", "epochs", "minutes")
 
 _SHARED = (
-    "alpha", "reference", "motion_channels", "channels", "z", "start", "stop", "value_range",
-    "device",
+    "alpha", "mask", "reference", "motion_channels", "channels", "z", "start", "stop",
+    "value_range", "device",
 )  # fmt: skip
 
 

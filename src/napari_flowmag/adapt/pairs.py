@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -13,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from napari_flowmag.adaptation.geometry import Cut, blocks, draw_cut, fixed_cut, heaviest
-from napari_flowmag.adaptation.settings import MIN_CROP, AdaptSettings
+from napari_flowmag.adapt.geometry import Cut, blocks, draw_cut, fixed_cut, heaviest
+from napari_flowmag.adapt.settings import MIN_CROP, AdaptSettings
 from napari_flowmag.errors import FlowmagError
 from napari_flowmag.flow.frames import pad_to_multiple
 from napari_flowmag.frames import Frames
@@ -45,6 +46,16 @@ class Pairs:
     frame: Tensor
     alpha: Tensor
     merge: bool
+
+    def __len__(self) -> int:
+        return len(self.reference)
+
+    def pieces(self, count: int) -> Iterator[Pairs]:
+        """Yield the same pairs in `count` batches, or as many as there are pairs."""
+        size = max(1, -(-len(self) // count))
+        for at in range(0, len(self), size):
+            part = slice(at, at + size)
+            yield Pairs(self.reference[part], self.frame[part], self.alpha[part], self.merge)
 
     def to(self, device: torch.device) -> Pairs:
         """Return the pairs on a device."""
@@ -146,7 +157,7 @@ class PairSource:
         return batches
 
     def _index(self, number: int) -> int:
-        """Return the frame of the pair drawn as the `number`-th: every one once before any twice."""
+        """Return the frame of the `number`-th pair: every one comes once before any twice."""
         turn, place = divmod(number, len(self.learnt))
         order = np.random.default_rng((self.settings.seed, 2, turn)).permutation(len(self.learnt))
         return self.learnt[int(order[place])]
@@ -174,9 +185,7 @@ class PairSource:
 
     @cached_property
     def _reference(self) -> NDArray[Any] | None:
-        return fixed_reference(
-            self._frames, self.settings.reference, self.selected, self._check
-        )
+        return fixed_reference(self._frames, self.settings.reference, self.selected, self._check)
 
     def _planes(self, index: int) -> NDArray[Any]:
         """Read a frame; as many as fit into the budget are kept."""
@@ -191,7 +200,7 @@ class PairSource:
 
     @cached_property
     def _places(self) -> NDArray[np.float64]:
-        """Weights of the places that crops are drawn around: the mask, else where the clip moves."""
+        """How often crops are drawn around a place: by the mask, else by how the clip changes."""
         if self._mask is not None:
             inside = self._mask != 0
             return blocks((inside.any(0) if inside.ndim == 3 else inside).astype(np.float32))
@@ -205,7 +214,9 @@ class PairSource:
                 change += (images[1] - images[0]).abs().mean(0).numpy()
         places = blocks(change)
         # What changes everywhere is noise; every place keeps a small chance.
-        return np.clip(places - np.median(places), 0, None) + 0.01 * places.mean() + 1e-12
+        moving: NDArray[np.float64] = np.clip(places - np.median(places), 0, None)
+        moving += 0.01 * places.mean() + 1e-12
+        return moving
 
 
 def hold_back(
@@ -240,7 +251,7 @@ def hold_back(
     count = max(min(most, len(moving) // 4), 1)
     rng = np.random.default_rng((seed, 3))
     edges = np.linspace(0, len(moving), count + 1).round().astype(int)
-    held = [moving[int(rng.integers(a, b))] for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    held = [moving[int(rng.integers(a, b))] for a, b in itertools.pairwise(edges)]
     return tuple(i for i in moving if i not in held), tuple(held)
 
 
@@ -248,9 +259,7 @@ def _selected(frames: Frames, settings: AdaptSettings) -> range:
     start = settings.start or 0
     stop = len(frames) if settings.stop is None else settings.stop
     if start >= len(frames) or stop > len(frames):
-        raise FlowmagError(
-            f"frames {start} to {stop}: the clip has {len(frames)}, counted from 0"
-        )
+        raise FlowmagError(f"frames {start} to {stop}: the clip has {len(frames)}, counted from 0")
     return range(start, stop)
 
 

@@ -1,0 +1,38 @@
+"""A file to go on from after an adaptation was killed."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from napari_flowmag.atomic import write_atomically
+from napari_flowmag.checkpoint import read_pickle
+from napari_flowmag.errors import FlowmagError
+
+
+def write_state(path: Path, key: dict[str, Any], state: dict[str, Any]) -> None:
+    """Write tensors and plain values, with what two runs must share for one to go on."""
+    content = io.BytesIO()
+    torch.save({**state, "key": json.dumps(key, sort_keys=True)}, content)
+    write_atomically(path, content.getvalue())
+
+
+def read_state(path: Path, key: dict[str, Any]) -> dict[str, Any]:
+    """Read what :func:`write_state` wrote; nothing in the file can run code.
+
+    Raises
+    ------
+    FlowmagError
+        If it is damaged, or of a run with other settings, another clip or another model.
+    """
+    state = read_pickle(path)
+    if state.get("key") != json.dumps(key, sort_keys=True):
+        raise FlowmagError(
+            f"{path} was left by an adaptation with other settings, clip or model: "
+            "repeat that one, or delete the file"
+        )
+    return state
