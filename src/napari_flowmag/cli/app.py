@@ -12,6 +12,7 @@ from napari_flowmag import __version__
 
 COMMANDS = {
     "magnify": "napari_flowmag.cli.magnify:magnify",
+    "adapt": "napari_flowmag.cli.adapt:adapt",
     "demo": "napari_flowmag.cli.demo:demo",
     "kymograph": "napari_flowmag.cli.kymograph:kymograph",
     "segment": "napari_flowmag.cli.segment:segment",

@@ -15,6 +15,7 @@ from napari_flowmag.errors import FlowmagError
 from napari_flowmag.settings import MagnifySettings
 
 if TYPE_CHECKING:
+    from napari_flowmag.adapt.outcome import Adapted
     from napari_flowmag.clip import Clip
     from napari_flowmag.magnification import Magnification
 
@@ -166,6 +167,14 @@ def magnify(
             rich_help_panel=_WORK,
         ),
     ] = None,
+    adapt: Annotated[
+        int | None,
+        typer.Option(
+            metavar="STEPS",
+            help="Fine-tune the model on this clip first, for so many steps (see flowmag adapt).",
+            rich_help_panel=_WORK,
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
     """Make the motion in a clip larger, or smaller."""
@@ -177,13 +186,13 @@ def magnify(
         soft=soft,
         feather=feather,
         model=model,
-        reference=_reference(reference),
-        motion_channels=_numbers("--motion-channels", motion_channels, int),
-        channels=_numbers("--channels", channels, int),
+        reference=parse_reference(reference),
+        motion_channels=numbers("--motion-channels", motion_channels, int),
+        channels=numbers("--channels", channels, int),
         z=z,
         start=start,
         stop=stop,
-        value_range=_numbers("--value-range", value_range, float),
+        value_range=numbers("--value-range", value_range, float),
         device=device,
         precision=precision,
         tile=tile,
@@ -191,35 +200,65 @@ def magnify(
     )
     if fps is not None and not 0 < fps < float("inf"):
         raise FlowmagError(f"--fps {fps:g}: give a number above 0")
-    summary = _run(clip, output, settings, fps, side_by_side)
+    summary = _run(clip, output, settings, fps, side_by_side, adapt)
     print(json.dumps(summary) if as_json else _sentence(summary))
 
 
 def _run(
-    path: Path, output: Path, settings: MagnifySettings, fps: float | None, side_by_side: bool
+    path: Path,
+    output: Path,
+    settings: MagnifySettings,
+    fps: float | None,
+    side_by_side: bool,
+    adapt: int | None,
 ) -> dict[str, Any]:
     from napari_flowmag.cli.progress import progress_bar
     from napari_flowmag.io import open_writer, read_clip
     from napari_flowmag.magnify import magnify_clip
 
     clip = read_clip(path, fps=fps)
-    job = magnify_clip(clip, settings, notify=lambda line: print(line, file=sys.stderr))
+    adapted = None if adapt is None else _adapted(clip, settings, adapt)
+    job = magnify_clip(
+        clip,
+        settings,
+        magnifier=None if adapted is None else adapted.magnifier,
+        notify=lambda line: print(line, file=sys.stderr),
+    )
+    record = job.provenance()
+    if adapted is not None:
+        record["adaptation"] = adapted.record
     original = clip if settings.z is None else clip.at_depth(settings.z)
     original = original.replace(frames=original.frames[job.selected.start : job.selected.stop])
     left = original if side_by_side else None
     with (
-        open_writer(output, original, side_by_side=left, provenance=job.provenance()) as writer,
+        open_writer(output, original, side_by_side=left, provenance=record) as writer,
         progress_bar("magnify", len(job)) as progress,
     ):
         started = time.perf_counter()
         for frame in job.frames(progress):
             writer.write(frame)
         seconds = time.perf_counter() - started
-    return _summary(job, original, output, seconds)
+    return _summary(job, original, output, seconds, record)
 
 
-def _summary(job: Magnification, clip: Clip, output: Path, seconds: float) -> dict[str, Any]:
-    record = job.provenance()
+def _adapted(clip: Clip, settings: MagnifySettings, steps: int) -> Adapted:
+    from napari_flowmag.adapt import AdaptSettings
+    from napari_flowmag.adapt.adaptation import Adaptation
+    from napari_flowmag.cli.adapt import run_with_bar
+    from napari_flowmag.errors import Cancelled
+
+    chosen = AdaptSettings.for_magnification(settings, steps=steps)
+    job = Adaptation(clip.frames, chosen, magnifier=settings.model, axes=clip.axes, name=clip.name)
+    adapted = run_with_bar(job)
+    if adapted.stopped == "cancelled":
+        raise Cancelled
+    print(f"adapted: {adapted.summary()}", file=sys.stderr)
+    return adapted
+
+
+def _summary(
+    job: Magnification, clip: Clip, output: Path, seconds: float, record: dict[str, Any]
+) -> dict[str, Any]:
     return {
         "output": str(output),
         "frames": len(job),
@@ -244,7 +283,8 @@ def _sentence(summary: dict[str, Any]) -> str:
     )
 
 
-def _reference(text: str) -> int | str:
+def parse_reference(text: str) -> int | str:
+    """Read a frame's number, or leave a name as it is."""
     try:
         return int(text)
     except ValueError:
@@ -264,7 +304,14 @@ def _label_alphas(words: list[str]) -> tuple[tuple[int, float], ...]:
     return tuple(pairs)
 
 
-def _numbers(option: str, text: str | None, kind: Callable[[str], Any]) -> tuple[Any, ...] | None:
+def numbers(option: str, text: str | None, kind: Callable[[str], Any]) -> tuple[Any, ...] | None:
+    """Read numbers with commas between them.
+
+    Raises
+    ------
+    FlowmagError
+        If they are not.
+    """
     if text is None:
         return None
     try:

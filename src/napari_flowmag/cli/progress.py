@@ -20,12 +20,18 @@ from rich.text import Text
 
 
 class _Rate(ProgressColumn):
+    def __init__(self, unit: str) -> None:
+        super().__init__()
+        self._unit = unit
+
     def render(self, task: Task) -> Text:
-        return Text(f"{task.speed:.1f} frames/s" if task.speed else "")
+        return Text(f"{task.speed:.1f} {self._unit}/s" if task.speed else "")
 
 
 @contextmanager
-def progress_bar(what: str, total: int) -> Iterator[Callable[[int, int], None]]:
+def progress_bar(
+    what: str, total: int, unit: str = "frames"
+) -> Iterator[Callable[[int, int], None]]:
     """Show progress on stderr if that is a terminal, nothing otherwise.
 
     Parameters
@@ -33,18 +39,20 @@ def progress_bar(what: str, total: int) -> Iterator[Callable[[int, int], None]]:
     what : str
         A word before the bar.
     total : int
-        Number of all frames.
+        Number of all units.
+    unit : str
+        What is counted.
 
     Yields
     ------
     callable
-        To be called with (frames done, frames in all).
+        To be called with (units done, units in all).
     """
     bar = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
-        _Rate(),
+        _Rate(unit),
         TimeRemainingColumn(),
         console=Console(stderr=True),
         transient=True,
