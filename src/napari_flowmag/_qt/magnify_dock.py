@@ -17,8 +17,10 @@ from qtpy.QtWidgets import (
     QVBoxLayout,
     QWidget,
 )
+from superqt import QCollapsible
 
 from napari_flowmag._layers import own
+from napari_flowmag._qt.adapt_box import AdaptBox
 from napari_flowmag._qt.compare import MODES, Compare
 from napari_flowmag._qt.job import Job, Outcome, show_error
 from napari_flowmag._qt.magnify_form import MagnifyForm
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from napari.layers import Image
 
     from napari_flowmag._request import Request
+    from napari_flowmag.adapt.outcome import Adapted
 
 
 class MagnifyDock(QWidget):
@@ -49,6 +52,7 @@ class MagnifyDock(QWidget):
         self.problem.setStyleSheet("color: #d9534f")
         self.problem.hide()
         self.bar = JobBar("frames")
+        self.adapt = AdaptBox()
         self._make_buttons()
         self._lay_out()
         # Several changes come at once when a layer does: they are one.
@@ -60,6 +64,10 @@ class MagnifyDock(QWidget):
         self.preview.shown.connect(self._shown)
         self.preview.status.connect(self._say)
         self.preview.failed.connect(self._fail)
+        self.adapt.button.clicked.connect(self._adapt)
+        self.adapt.started.connect(self._adapting)
+        self.adapt.ended.connect(self._adapted)
+        self.adapt.saved.connect(self.form.model.put_into_file)
         self.preview.closed.connect(lambda: self.live.setChecked(False))
         self._update()
 
@@ -97,6 +105,9 @@ class MagnifyDock(QWidget):
         compare = QFormLayout()
         compare.addRow("C&ompare", self.mode)
         layout.addLayout(compare)
+        section = QCollapsible("Adapt the model to this clip")
+        section.addWidget(self.adapt)
+        layout.addWidget(section)
         last = QHBoxLayout()
         last.addWidget(self.copy_button)
         last.addWidget(self.unload_button)
@@ -108,8 +119,8 @@ class MagnifyDock(QWidget):
 
     @property
     def running(self) -> bool:
-        """Whether a run goes on."""
-        return self._job is not None
+        """Whether a run or an adaptation goes on."""
+        return self._job is not None or self.adapt.running
 
     def run(self) -> None:
         """Magnify all frames in the background; the result comes as a new layer."""
@@ -122,7 +133,7 @@ class MagnifyDock(QWidget):
         job.finished.connect(lambda outcome: self._finish(request, outcome))
         self.bar.watch(job)
         self._job = job
-        self.run_button.setEnabled(False)
+        self._update()
         job.start()
 
     def cancel(self) -> None:
@@ -137,6 +148,24 @@ class MagnifyDock(QWidget):
             show_error(outcome.error)
         elif not outcome.cancelled:
             self._add(request, outcome.value)
+        self._update()
+        self.preview.resume()
+
+    def _adapt(self) -> None:
+        request = self._request()
+        if request is not None and not self.running:
+            self.adapt.start(request)
+
+    def _adapting(self) -> None:
+        self.preview.pause()
+        self._update()
+
+    def _adapted(self, adapted: Adapted | None) -> None:
+        if adapted is not None and adapted.improved:
+            name = (
+                f"{adapted.record['adapted_to']}, adapted ×{adapted.record['settings']['alpha']:g}"
+            )
+            self.form.model.add_model(name, adapted.magnifier, adapted.record)
         self._update()
         self.preview.resume()
 
@@ -163,6 +192,7 @@ class MagnifyDock(QWidget):
         self._complain("")
         request = self._request()
         self.run_button.setEnabled(request is not None and not self.running)
+        self.adapt.button.setEnabled(request is not None and not self.running)
         self.copy_button.setEnabled(request is not None)
         if request is not None and self.live.isChecked():
             self.preview.request(request)

@@ -64,6 +64,16 @@ class ModelBox(QComboBox):
         """Add a model in memory, and choose it."""
         self._add(name, {"model": name, "magnifier": magnifier, "training": training})
 
+    def put_into_file(self, magnifier: Magnifier, path: str) -> None:
+        """Remember that a model in memory is in a file now, under the file's name."""
+        for index in range(self.count()):
+            data = self.itemData(index)
+            if data is not None and data.get("magnifier") is magnifier:
+                self.setItemText(index, Path(path).name)
+                self.setItemData(index, {"model": path})
+                if index == self.currentIndex():
+                    self.model_changed.emit()
+
     def _data(self) -> dict[str, Any]:
         data: dict[str, Any] | None = self.currentData()
         return {"model": "default"} if data is None else data

@@ -12,7 +12,7 @@ from napari_flowmag.adapt.pairs import Pairs
 from napari_flowmag.adapt.settings import AdaptSettings
 from napari_flowmag.loss import MagnificationLoss
 from napari_flowmag.models.base import Magnifier
-from napari_flowmag.warp import identity_grid, sample_spline, spline_coefficients
+from napari_flowmag.warp import MARGIN, identity_grid, sample_spline, spline_coefficients
 
 _CENSUS = 7
 """Side in px of the neighbourhood that is compared."""
@@ -88,7 +88,7 @@ def brightness_error(reference: Tensor, frame: Tensor, motion: Tensor) -> Tensor
     Tensor
         Scalar in [0, 1], over the pixels whose place lies in the frame.
     """
-    moved = sample_spline(spline_coefficients(frame), motion)
+    moved = sample_spline(spline_coefficients(frame), motion, MARGIN)
     difference = (_census(reference) - _census(moved)).square()
     error = (difference / (_OUTLIER + difference)).mean(1, keepdim=True)
     height, width = motion.shape[-2:]

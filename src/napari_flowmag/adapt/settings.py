@@ -143,7 +143,7 @@ class AdaptSettings:
     flow_options: Mapping[str, Any] = field(default_factory=dict)
     held_back: int = 6
     check_every: int = 20
-    tolerance: float = 0.005
+    tolerance: float = 0.002
     seed: int = 0
     mask: str | None = None
     reference: int | str = "first"
