@@ -30,6 +30,7 @@ class LossCurve(QWidget):
         self._layout = QVBoxLayout(self)
         self._layout.setContentsMargins(0, 0, 0, 0)
         self._plot: Any = None
+        self._start: Any = None
         self._lines: dict[str, Any] = {}
         self.learnt: list[tuple[int, float]] = []
         self.held_back: list[tuple[int, float]] = []

@@ -162,9 +162,8 @@ class MagnifyDock(QWidget):
 
     def _adapted(self, adapted: Adapted | None) -> None:
         if adapted is not None and adapted.improved:
-            name = (
-                f"{adapted.record['adapted_to']}, adapted ×{adapted.record['settings']['alpha']:g}"
-            )
+            clip, alpha = adapted.record["adapted_to"], adapted.record["settings"]["alpha"]
+            name = f"adapted to {clip} ×{alpha:g}"
             self.form.model.add_model(name, adapted.magnifier, adapted.record)
         self._update()
         self.preview.resume()
