@@ -221,22 +221,19 @@ def result_settings(layer: Image, start: int = 0, z: int | None = None) -> dict[
     z
         The source's slice that is all of the result's depth; None: all slices.
     """
+    from napari.utils.transforms import Affine
+
     axes = axes_of(layer)
     offset = np.zeros(layer.ndim)
     offset[axes.index("T")] = start
     if z is not None and "Z" in axes:
         offset[axes.index("Z")] = z
+    axes_matrix = Affine(scale=layer.scale, rotate=layer.rotate, shear=layer.shear)
     settings: dict[str, Any] = {
         "rgb": layer.rgb,
         "scale": tuple(layer.scale),
         # The translation is of pixel (0, …): moved along scaled and rotated axes.
-        "translate": tuple(
-            layer.translate
-            + (
-                np.asarray(layer.data_to_world(offset))
-                - np.asarray(layer.data_to_world(0 * offset))
-            )
-        ),
+        "translate": tuple(layer.translate + axes_matrix.linear_matrix @ offset),
         "rotate": layer.rotate,
         "shear": layer.shear,
         "affine": layer.affine,
@@ -248,6 +245,23 @@ def result_settings(layer: Image, start: int = 0, z: int | None = None) -> dict[
     if not layer.rgb:
         settings |= {name: getattr(layer, name) for name in _LOOKS}
     return settings
+
+
+def in_plane(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return what :func:`result_settings` gave, for pictures of the last two axes alone."""
+    from napari.utils.transforms import Affine
+
+    names = ("scale", "translate", "rotate", "shear")
+    own_axes = Affine(**{name: settings[name] for name in names})
+    count = len(settings["scale"])
+    plane = settings["affine"].compose(own_axes).set_slice([count - 2, count - 1])
+    rest = {name: value for name, value in settings.items() if name not in (*names, "affine")}
+    rest |= {name: tuple(settings[name])[-2:] for name in ("units", "axis_labels")}
+    across = plane.linear_matrix - np.diag(np.diag(plane.linear_matrix))
+    if np.any(across):  # turned or sheared
+        return rest | {"affine": plane.affine_matrix}
+    scale = tuple(np.diag(plane.linear_matrix))
+    return rest | {"scale": scale, "translate": tuple(plane.translate)}
 
 
 def to_layer_order(frames: Any, axes: str, layer: Image) -> Any:

@@ -39,12 +39,13 @@ class LiveFrames:
         self._data: tuple[Any, ...] = ()
         self._limits: ValueRange | None = None
         self._version = -1
-        self._done: OrderedDict[int, NDArray[Any]] = OrderedDict()
+        self._done: OrderedDict[tuple[int, int | None], NDArray[Any]] = OrderedDict()
 
     def frame(
         self,
         request: Request,
         index: int,
+        depth: int | None,
         version: int,
         cancel: threading.Event,
         progress: Progress,
@@ -58,7 +59,9 @@ class LiveFrames:
         request : Request
             What is to be magnified.
         index : int
-            Frame of the clip.
+            Frame of the clip. One that the request leaves out is returned as it is.
+        depth : int, optional
+            The only slice that is needed of a clip with depth.
         version : int
             Another number whenever the request, or the pixels of its layers, have changed.
         cancel : threading.Event
@@ -77,13 +80,16 @@ class LiveFrames:
             self._done.clear()
             self._prepare(request, cancel, progress)
             self._version = version
-        if index in self._done:
-            self._done.move_to_end(index)
-            return self._done[index]
+        place = (index, depth)
+        if place in self._done:
+            self._done.move_to_end(place)
+            return self._done[place]
         if self._job is None:  # closed meanwhile
             raise Cancelled
-        picture = self._job.frame(index, cancel)
-        self._done[index] = picture
+        if index not in self._job.selected:
+            return self._job.original(index)
+        picture = self._job.frame(index, cancel, depth)
+        self._done[place] = picture
         while sum(p.nbytes for p in self._done.values()) > _CACHE_BYTES and len(self._done) > 1:
             self._done.popitem(last=False)
         return picture

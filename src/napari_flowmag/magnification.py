@@ -175,7 +175,9 @@ class Magnification:
                     progress(done, len(self))
                 yield frame
 
-    def frame(self, index: int, cancel: threading.Event | None = None) -> NDArray[Any]:
+    def frame(
+        self, index: int, cancel: threading.Event | None = None, depth: int | None = None
+    ) -> NDArray[Any]:
         """Magnify one frame of the clip, as :meth:`frames` does.
 
         On the CPU it is the same to the bit where :meth:`frames` takes one frame at a time; where
@@ -187,6 +189,8 @@ class Magnification:
             One of :attr:`selected`.
         cancel : threading.Event, optional
             Once set, the work ends within a tile.
+        depth : int, optional
+            The only slice to magnify of a clip with depth; the others stay as they are.
 
         Raises
         ------
@@ -199,7 +203,11 @@ class Magnification:
                 f"frames {self.selected.start} to {self.selected.stop - 1} are"
             )
         self._cancel = cancel
-        return self._magnified([index])[0]
+        return self._magnified([index], depth)[0]
+
+    def original(self, index: int) -> NDArray[Any]:
+        """Return one frame of the clip as it is, in the shape that :meth:`frame` has."""
+        return self._frames.frame(self._frames.planes(index))
 
     def provenance(self) -> dict[str, Any]:
         """Return a record, fit for JSON, of everything that decides what the output looks like.
@@ -290,7 +298,7 @@ class Magnification:
             reference=fixed_reference(frames, settings.reference, self.selected, self._check),
         )
 
-    def _magnified(self, indices: Sequence[int]) -> list[NDArray[Any]]:
+    def _magnified(self, indices: Sequence[int], depth: int | None = None) -> list[NDArray[Any]]:
         """Magnify a batch of frames of one strength, given by their places in the clip."""
         self._check()
         from napari_flowmag.values import as_type
@@ -307,7 +315,7 @@ class Magnification:
             still = np.broadcast_to(references, planes.shape)[..., channels]
             magnified[..., channels] = as_type(still, planes.dtype)
         elif constant != 1:
-            for z in range(planes.shape[1]):
+            for z in range(planes.shape[1]) if depth is None else (depth,):
                 for view in self._work.views:
                     self._repaint(
                         magnified[:, z], planes[:, z], references[:, z], view, strength, z

@@ -11,6 +11,8 @@ from napari_flowmag._layers import OWN, axes_of, data_of, result_settings
 from napari_flowmag.errors import FlowmagError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from napari.components import ViewerModel
     from napari.layers import Image, Layer
 
@@ -18,32 +20,50 @@ MODES = ("off", "side by side", "blink", "difference")
 
 _BLINK = 500  # ms
 
+_LUMA = (0.299, 0.587, 0.114)
+"""Shares of red, green and blue in the brightness (ITU-R BT.601)."""
+
+_BLUE_TO_RED = [[0.13, 0.4, 0.67], [0.97, 0.97, 0.97], [0.7, 0.09, 0.17]]
+"""Darker, the same, brighter."""
+
 
 class Compare(QObject):
-    """Shows two layers so that they can be compared, and puts everything back afterwards."""
+    """Shows layers and what became of them side by side, and puts everything back afterwards."""
 
     def __init__(self, viewer: ViewerModel, parent: QObject | None = None) -> None:
         super().__init__(parent)
         self._viewer = viewer
-        self._pair: tuple[Image, Image] | None = None
+        self._sources: tuple[Image, ...] = ()
+        self._results: tuple[Image, ...] = ()
         self._visible: dict[Layer, bool] = {}
         self._grid: tuple[bool, int, tuple[int, int]] | None = None
-        self._difference: Image | None = None
+        self._differences: list[Image] = []
         self.mode = "off"
         self._timer = QTimer(self)
         self._timer.setInterval(_BLINK)
         self._timer.timeout.connect(self._blink)
         viewer.layers.events.removed.connect(self._removed)
 
-    def set_mode(self, mode: str, source: Image | None = None, result: Image | None = None) -> None:
-        """Compare two layers.
+    @property
+    def blink_time(self) -> int:
+        """Milliseconds that each of the two is seen when they blink."""
+        return int(self._timer.interval())
+
+    @blink_time.setter
+    def blink_time(self, value: int) -> None:
+        self._timer.setInterval(value)
+
+    def set_mode(
+        self, mode: str, sources: Sequence[Image] = (), results: Sequence[Image] = ()
+    ) -> None:
+        """Compare the channels of a clip with those of its magnified version.
 
         Parameters
         ----------
         mode : str
             One of :data:`MODES`.
-        source, result : Image, optional
-            Original and magnified; needed for all modes but "off".
+        sources, results : sequence of Image
+            Original and magnified, one for each channel; needed for all modes but "off".
 
         Raises
         ------
@@ -53,72 +73,77 @@ class Compare(QObject):
         self._restore()
         if mode == "off":
             return
-        if source is None or result is None:
+        if not sources or len(sources) != len(results):
             raise FlowmagError(
                 "nothing to compare yet: run a magnification, or turn on the preview"
             )
-        self._pair, self.mode = (source, result), mode
+        self._sources, self._results, self.mode = tuple(sources), tuple(results), mode
         self._visible = {layer: layer.visible for layer in self._viewer.layers}
         for layer in self._viewer.layers:
-            layer.visible = layer in self._pair
+            layer.visible = layer in self._sources or layer in self._results
         if mode == "side by side":
             self._show_grid()
         elif mode == "blink":
-            result.visible = False
+            self._blink()
             self._timer.start()
         else:
-            self._show_difference(source, result)
+            for source, result in zip(sources, results, strict=True):
+                self._show_difference(source, result)
 
     def _show_grid(self) -> None:
         grid = self._viewer.canvas.grid
         self._grid = (grid.enabled, grid.stride, grid.shape)
         # Hidden layers keep their place in the grid, so each layer between the two widens it.
-        places = [self._viewer.layers.index(layer) for layer in self._pair or ()]
-        grid.stride = -max(abs(places[1] - places[0]), 1) if len(places) == 2 else 1
+        first, second = (
+            self._viewer.layers.index(layers[0]) for layers in (self._sources, self._results)
+        )
+        grid.stride = -max(abs(second - first), 1)
         grid.shape = (1, -1)
         grid.enabled = True
         self._viewer.reset_view()
 
     def _blink(self) -> None:
-        if self._pair is not None:
-            source, result = self._pair
-            result.visible = not result.visible
-            source.visible = not result.visible
+        original = not self._sources[0].visible or self._results[0].visible
+        for source, result in zip(self._sources, self._results, strict=True):
+            source.visible, result.visible = original, not original
 
     def _show_difference(self, source: Image, result: Image) -> None:
         from napari.layers import Image
+        from napari.utils import Colormap
 
         data, limit = _difference(source, result)
         settings = result_settings(result)
         settings.pop("gamma", None)
         settings |= {
             "rgb": False,
-            "colormap": "twilight_shifted",
+            "colormap": Colormap(_BLUE_TO_RED, name="difference"),
             "contrast_limits": (-limit, limit),
-            "opacity": 1.0,
             "blending": "translucent",
             "name": f"{result.name} − {source.name}",
             "metadata": {OWN: {"role": "preview"}},
         }
-        self._difference = Image(data, **settings)
-        for layer in self._pair or ():
-            layer.visible = False
-        self._viewer.layers.append(self._difference)
+        # Of several channels each difference is seen through the others.
+        settings["opacity"] = 1.0 / (len(self._differences) + 1)
+        difference = Image(data, **settings)
+        source.visible = result.visible = False
+        self._differences.append(difference)
+        self._viewer.layers.append(difference)
 
     def _removed(self, event: Any) -> None:
         self._visible.pop(event.value, None)
-        if event.value is self._difference:
-            self._difference = None
+        if event.value in self._differences:
+            self._differences.remove(event.value)
             self._restore()
-        elif self._pair is not None and event.value in self._pair:
+        elif event.value in self._sources or event.value in self._results:
             self._restore()
 
     def _restore(self) -> None:
         self._timer.stop()
-        self._pair, self.mode = None, "off"
-        difference, self._difference = self._difference, None
-        if difference is not None and difference in self._viewer.layers:
-            self._viewer.layers.remove(difference)
+        self._sources, self._results, self.mode = (), (), "off"
+        differences, self._differences = self._differences, []
+        for difference in differences:
+            if difference in self._viewer.layers:
+                self._viewer.layers.remove(difference)
         visible, self._visible = self._visible, {}
         for layer, was in visible.items():
             layer.visible = was
@@ -146,7 +171,7 @@ def _difference(source: Image, result: Image) -> tuple[Any, float]:
         )
     difference = after.astype("float32") - before.astype("float32")
     if source.rgb:
-        difference = difference.mean(axis=-1)
+        difference = difference[..., :3] @ np.array(_LUMA, np.float32)
     first = np.asarray(difference[len(difference) // 2] if axes else difference)
     return difference, float(np.percentile(np.abs(first), 99.5)) or 1.0
 

@@ -10,7 +10,8 @@ from qtpy.QtWidgets import QVBoxLayout, QWidget
 if TYPE_CHECKING:
     from napari_flowmag.adapt.outcome import Report
 
-_HEIGHT = 150
+_HEIGHT = 160
+_BLUE = "#0099cc"
 
 
 class LossCurve(QWidget):
@@ -70,16 +71,21 @@ class LossCurve(QWidget):
             axis = self._plot.getAxis(side)
             axis.setTextPen(text)
             axis.setPen(faint)
+            axis.enableAutoSIPrefix(False)
             axis.setLabel(label)
-        self._plot.addLegend(offset=(-8, 4), labelTextColor=text)
+        self._plot.setTitle(
+            f'<span style="color:{faint.name()}">learnt</span> &nbsp; '
+            f'<span style="color:{_BLUE}">held back</span>',
+            size="9pt",
+        )
         self._lines = {
-            "learnt": self._plot.plot(pen=pg.mkPen(faint), name="learnt (smoothed)"),
+            "learnt": self._plot.plot(pen=pg.mkPen(faint), antialias=True),
             "held back": self._plot.plot(
-                pen=pg.mkPen("#00a3d9", width=2), symbol="o", symbolSize=5,
-                symbolBrush="#00a3d9", symbolPen=None, name="held back",
+                pen=pg.mkPen(_BLUE, width=2), symbol="o", symbolSize=5,
+                symbolBrush=_BLUE, symbolPen=None, antialias=True,
             ),
         }  # fmt: skip
-        dashes = pg.mkPen("#00a3d9", style=pg.QtCore.Qt.PenStyle.DashLine)
+        dashes = pg.mkPen(_BLUE, style=pg.QtCore.Qt.PenStyle.DashLine)
         self._start = pg.InfiniteLine(angle=0, pen=dashes)
         self._plot.addItem(self._start)
         self._layout.addWidget(self._plot)

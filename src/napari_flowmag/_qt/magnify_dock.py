@@ -171,12 +171,12 @@ class MagnifyDock(QWidget):
     def _add(self, request: Request, layers: list[tuple[Any, dict[str, Any]]]) -> None:
         from napari.layers import Image
 
-        for source, (data, settings) in zip(request.moved, layers, strict=True):
-            layer = Image(data, **settings)
-            place = len(self._viewer.layers)
-            if source in self._viewer.layers:
-                place = self._viewer.layers.index(source) + 1
-            self._viewer.layers.insert(place, layer)
+        there = [source for source in request.moved if source in self._viewer.layers]
+        # All after the last channel of the clip: those of a kind stay together.
+        place = max(map(self._viewer.layers.index, there), default=len(self._viewer.layers) - 1)
+        for data, settings in layers:
+            place += 1
+            self._viewer.layers.insert(place, Image(data, **settings))
         if self.live.isChecked():
             self.live.setChecked(False)  # the result is what is to be seen now
 
@@ -229,23 +229,25 @@ class MagnifyDock(QWidget):
             self._complain(str(error))
             self.mode.setCurrentIndex(0)
 
-    def _pair(self) -> tuple[Image | None, Image | None]:
-        """Return the clip, and its preview or else its newest result."""
+    def _pair(self) -> tuple[list[Image], list[Image]]:
+        """Return the clip's channels, and their preview or else their newest result."""
         clip = self.form.clip.value()
         if clip is None:
-            return None, None
-        if own(clip).get("role") == "result":
-            names = {layer.name: layer for layer in self._viewer.layers}
-            return names.get(own(clip)["source"]), clip
-        if self.preview.layers:
-            return clip, self.preview.layers[0]
-        results = [
-            layer
-            for layer in self._viewer.layers
-            if own(layer).get("role") == "result" and own(layer).get("source") == clip.name
-        ]
-        newest = max(results, key=lambda layer: own(layer)["number"], default=None)
-        return clip, newest
+            return [], []
+        every = list(self._viewer.layers)
+        results = [layer for layer in every if own(layer).get("role") == "result"]
+        if clip in results:
+            number = own(clip)["number"]
+        elif self.preview.layers:
+            names = {layer.unique_id: layer for layer in every}
+            return [names[own(shown)["of"]] for shown in self.preview.layers], self.preview.layers
+        else:
+            mine = [own(layer)["number"] for layer in results if own(layer)["source"] == clip.name]
+            number = max(mine, default=None)
+        names = {layer.name: layer for layer in every}
+        results = [layer for layer in results if own(layer)["number"] == number]
+        results = [layer for layer in results if own(layer)["source"] in names]
+        return [names[own(layer)["source"]] for layer in results], results
 
     def _copy(self) -> None:
         from napari_flowmag._command import command_for, needs_folder

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from qtpy.QtCore import QObject, QTimer, Signal
 
-from napari_flowmag._layers import OWN, axes_of, in_view, own, result_settings
+from napari_flowmag._layers import OWN, axes_of, in_plane, in_view, own, result_settings
 from napari_flowmag._live import LiveFrames
 from napari_flowmag._qt.job import Handle, Job, Outcome
 
@@ -49,6 +49,7 @@ class Preview(QObject):
         self._job: Job | None = None
         self._pending = False
         self._paused = False
+        self._working = 0
         self._wished = 0.0
         self._last_error = ""
         self._timer = QTimer(self)
@@ -112,7 +113,9 @@ class Preview(QObject):
         if request is None or self._paused or not self._pending:
             return
         if self._job is not None:  # the newest wins: it begins when the older one has stopped
-            if not self._frames.preparing:
+            # A frame that only the slider has left behind is finished: else a slider that plays
+            # would never show any.
+            if self._working != self._version and not self._frames.preparing:
                 self._job.cancel()
             return
         self._pending = False
@@ -120,12 +123,14 @@ class Preview(QObject):
             self.clear()
             return
         view = in_view(self._viewer.dims.point, request.layers[0])
-        frame = min(max(view["T"], request.settings.start or 0), _last(request))
+        frame = view["T"]
+        depth = view.get("Z") if request.settings.z is None else None
+        self._working = self._version
         self.status.emit("Magnifying…")
         frames, version, wished = self._frames, self._version, self._wished
 
         def work(handle: Handle) -> NDArray[Any]:
-            return frames.frame(request, frame, version, handle.cancelled, handle.progress)
+            return frames.frame(request, frame, depth, version, handle.cancelled, handle.progress)
 
         self._job = Job(work, "preview", self, activity=False)
         self._job.progressed.connect(self._reading)
@@ -160,24 +165,22 @@ class Preview(QObject):
         moved = request.moved
         if [own(layer).get("of") for layer in self._layers] != [m.unique_id for m in moved]:
             self._remove_layers()
+            after = max(self._viewer.layers.index(source) for source in moved)
             for source, picture in zip(moved, pictures, strict=True):
-                self._layers.append(self._add(source, picture))
+                after += 1
+                self._layers.append(self._add(source, picture, after))
             return
         for layer, picture in zip(self._layers, pictures, strict=True):
             layer.data = picture
 
-    def _add(self, source: Image, picture: NDArray[Any]) -> Image:
+    def _add(self, source: Image, picture: NDArray[Any], place: int) -> Image:
         from napari.layers import Image
 
-        settings = result_settings(source)
-        for name in ("scale", "translate", "units", "axis_labels"):
-            settings[name] = tuple(settings[name])[-2:]
-        for name in ("rotate", "shear", "affine"):
-            del settings[name]
+        settings = in_plane(result_settings(source))
         metadata = {OWN: {"role": "preview", "of": source.unique_id}}
         layer = Image(picture, **settings, name=f"{source.name} preview", metadata=metadata)
         selection = set(self._viewer.layers.selection)
-        self._viewer.layers.insert(self._viewer.layers.index(source) + 1, layer)
+        self._viewer.layers.insert(place, layer)
         self._viewer.layers.selection = selection  # the user did not choose the preview
         return layer
 
@@ -195,12 +198,6 @@ class Preview(QObject):
         for layer in layers:
             if layer in self._viewer.layers:
                 self._viewer.layers.remove(layer)
-
-
-def _last(request: Request) -> int:
-    """Return the last frame that is magnified."""
-    stop = request.settings.stop
-    return (len(request.clip) if stop is None else stop) - 1
 
 
 def _pictures(request: Request, frame: NDArray[Any], view: dict[str, int]) -> list[NDArray[Any]]:

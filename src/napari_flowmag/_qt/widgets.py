@@ -161,12 +161,12 @@ class JobBar(QWidget):
         self.bar.setRange(0, total)
         self.bar.setValue(done)
         seconds, steps = now - self._since[0], done - self._since[1]
+        text = f"{done} %" if self._unit == "%" else f"{done} of {total} {self._unit}"
         if steps > 0 and seconds > 0:
             rate = steps / seconds
-            left = _duration((total - done) / rate)
-            self.label.setText(f"{done} of {total} {self._unit}, {rate:.3g}/s, {left} left")
-        else:
-            self.label.setText(f"{done} of {total} {self._unit}")
+            text += "" if self._unit == "%" else f", {rate:.3g}/s"
+            text += f", {_duration((total - done) / rate)} left"
+        self.label.setText(text)
 
     def _cancel(self) -> None:
         if self._job is not None:
