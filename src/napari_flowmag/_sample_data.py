@@ -36,5 +36,6 @@ def _sample(kind: str, name: str) -> list[LayerData]:
     (layer,) = clip_layers(clip)
     # In memory, so that nothing is computed when the time slider moves.
     settings: dict[str, Any] = layer[1]
-    settings["metadata"] = {OWN: {"displacement": known.displacement, "moving": known.moving}}
+    facts = {"fps": known.fps, "displacement": known.displacement, "moving": known.moving}
+    settings["metadata"] = {OWN: facts}
     return [(known.frames, settings, "image")]
