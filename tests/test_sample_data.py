@@ -12,7 +12,11 @@ KINDS = {"cells": ("um", 0.325, 30.0, 0.35), "beam": ("mm", 0.8, 4000.0, 0.3)}
 @pytest.fixture(scope="module", params=KINDS)
 def sample(request):
     """Name of a sample, what its layers are, and the same clip from its renderer."""
-    return request.param, getattr(_sample_data, request.param)(), demo_clip(request.param, length=64)
+    return (
+        request.param,
+        getattr(_sample_data, request.param)(),
+        demo_clip(request.param, length=64),
+    )
 
 
 def test_a_sample_is_one_layer_in_memory_and_always_the_same(sample):

@@ -17,7 +17,7 @@ def cells() -> list[LayerData]:
 
 
 def beam() -> list[LayerData]:
-    """Return a bar that rings after a tap: colour, 30 frames a second, its tip moves 0.3 px."""
+    """Return a bar that rings after a tap: colour, 4,000 frames a second, its tip moves 0.3 px."""
     return _sample("beam", "vibrating beam")
 
 
