@@ -77,6 +77,12 @@ _ESTIMATORS = {
             "napari_flowmag.flow.arflow:load_arflow",
         ),
         FlowInfo(
+            "lucas_kanade",
+            "pyramidal Lucas-Kanade, no weights: accurate where there is texture",
+            True,
+            "napari_flowmag.flow.lucas_kanade:LucasKanadeFlow",
+        ),
+        FlowInfo(
             "dis",
             "OpenCV dense inverse search; for metrics, not for training",
             False,
