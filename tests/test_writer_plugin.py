@@ -129,7 +129,9 @@ def test_a_video_looks_as_the_contrast_limits_say(viewer, tmp_path):
     (layer,) = opened(viewer, tmp_path, values, "TYX")
     layer.contrast_limits = (0, 10_000)
     viewer.layers.save(str(tmp_path / "out.mp4"), plugin="flowmag")
-    assert np.median(np.asarray(read_clip(tmp_path / "out.mp4").frames)) == pytest.approx(127.5, abs=2)
+    assert np.median(np.asarray(read_clip(tmp_path / "out.mp4").frames)) == pytest.approx(
+        127.5, abs=2
+    )
 
 
 def test_layers_of_other_times_or_sizes_are_no_pair(viewer, tmp_path):
