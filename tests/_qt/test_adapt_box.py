@@ -31,7 +31,7 @@ def dock(qtbot, model, monkeypatch):
             with torch.no_grad():
                 for key, weight in magnifier.named_parameters():
                     if "updates" in key and weight.ndim > 1:
-                        weight.mul_(1 + 0.8 * torch.randn_like(weight))
+                        weight.mul_(1 + 1.5 * torch.randn_like(weight))
         return magnifier
 
     monkeypatch.setattr(adaptation, "load_magnifier", hurt)

@@ -36,5 +36,5 @@ def hurt():
     with torch.no_grad():
         for name, weight in model.named_parameters():
             if "updates" in name and weight.ndim > 1:
-                weight.mul_(1 + 0.35 * torch.randn_like(weight))
+                weight.mul_(1 + 1.5 * torch.randn_like(weight))
     return model

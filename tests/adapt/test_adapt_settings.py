@@ -14,7 +14,7 @@ def test_the_paper_preset_is_the_published_recipe():
     assert (paper.lr, paper.batch, paper.crop, paper.epochs, paper.steps) == (1e-4, 8, 512, 3, None)
     assert (paper.rotation, paper.stretch, paper.pad, paper.flip) == (5.0, 1.1, True, 0.0)
     assert paper.jitter == (0.5, 0.5, 0.5, 0.3)
-    assert (paper.magnification_weight, paper.colour_weight, paper.motion_weight) == (1, 10, 0)
+    assert (paper.magnification_weight, paper.colour_weight, paper.normalise) == (1, 10, None)
     assert (paper.alpha_range, paper.reference, paper.schedule) == ((1, 16), "first", "constant")
     assert (paper.what, paper.clip_gradient, paper.warmup, paper.focus) == ("all", 0, 0, 0)
     assert paper.total_steps(20) == 9  # 3 epochs of 20 pairs, 8 at a time
@@ -54,6 +54,7 @@ def test_what_a_magnification_asks_is_taken_over():
         ({"steps": 3, "epochs": 1}, "give one of the two"),
         ({"minutes": -1}, "minutes -1"),
         ({"lr": 0}, "lr 0"),
+        ({"flows": ()}, "at least one"),
         ({"what": "head"}, "give all, decoder, affine"),
         ({"schedule": "step"}, "schedule"),
         ({"crop": 8}, "give 32 px or more"),

@@ -210,8 +210,8 @@ def test_no_room_for_one_pair_is_one_clear_line(clip, hurt, monkeypatch):
 @pytest.mark.parametrize(
     ("changes", "line"),
     [
-        ({"flow": "dis"}, "no gradients pass"),
-        ({"flow": "nothing"}, "nothing"),
+        ({"flows": ("dis",)}, "no gradients pass"),
+        ({"flows": ("nothing",)}, "nothing"),
         ({"stop": 99}, "the clip has 16"),
         ({"stop": 2}, "needs 2 frames"),
         ({"motion_channels": (1,)}, "the clip has 1"),
@@ -242,7 +242,7 @@ def test_nan_pixels_are_refused(clip):
 def test_what_takes_several_passes_is_learnt_as_one():
     low, asked, high = learnt_alphas(AdaptSettings.of(alpha=100), UNetMagnifier(4))
     assert asked == pytest.approx(10)
-    assert (low, high) == pytest.approx((10 / 1.5, 15))
+    assert (low, high) == pytest.approx((10 / 1.7, 16))
     low, asked, high = learnt_alphas(AdaptSettings.of(alpha=100), load_magnifier("default", "cpu"))
     assert asked == 100
 

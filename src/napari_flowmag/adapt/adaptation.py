@@ -150,9 +150,11 @@ class _Run:
         check_channels(self.magnifier.channels, frames, settings.motion_channels, settings.channels)
         self.alphas = learnt_alphas(settings, self.magnifier)
         self.parameters = trained_parameters(self.magnifier, settings.what)
-        self.objective = Objective.of(
-            settings, load_flow(settings.flow, **settings.flow_options).to(self.device)
-        )
+        flows = [
+            load_flow(name, self.device, **settings.flow_options.get(name, {}))
+            for name in settings.flows
+        ]
+        self.objective = Objective.of(settings, flows)
         self.optimiser = torch.optim.Adam(self.parameters, lr=settings.lr)
         self.place, self.pieces = _Progress(), 1
         self.weights = self._weights()
@@ -281,7 +283,8 @@ class _Run:
     @contextmanager
     def _interruptible(self) -> Iterator[None]:
         """Check before each layer: a step of a heavy network takes a minute on a CPU."""
-        modules = [*self.magnifier.modules(), *self.objective.loss.flow.modules()]
+        flows = (module for loss in self.objective.losses for module in loss.flow.modules())
+        modules = [*self.magnifier.modules(), *flows]
 
         def check(module: nn.Module, inputs: Any) -> None:
             self._check()

@@ -137,9 +137,9 @@ def describe(name: str, key: dict[str, Any], adapted: Adapted) -> dict[str, Any]
         How it went.
     """
     # Where files lay on this machine is nobody's business.
-    settings = {
-        k: Path(v).name if k in ("mask", "flow") and v else v for k, v in key["settings"].items()
-    }
+    settings = dict(key["settings"])
+    settings["flows"] = [Path(name).name for name in settings["flows"]]
+    settings["mask"] = settings["mask"] and Path(settings["mask"]).name
     return {
         "description": f"adapted to {name}, ×{settings['alpha']:g}",
         "adapted_to": name,

@@ -82,17 +82,11 @@ class AdaptSettings:
         Whether batch normalisation uses and tracks the crops' own statistics.
     magnification_weight, colour_weight : float
         Weights of Eq. 3 and Eq. 4.
-    motion_weight : float
-        Weight of the motion's own brightness error, for models that estimate motion
-        (:func:`~napari_flowmag.adapt.objective.brightness_error`).
-    smooth_weight : float
-        Weight of the motion's roughness, relative to its brightness error
-        (:func:`~napari_flowmag.adapt.objective.roughness`).
-    flow : str
-        Flow estimator in the loss: what :func:`~napari_flowmag.flow.load_flow` takes, with
-        gradients.
+    flows : tuple of str
+        Flow estimators in the loss, which is the mean over them: what
+        :func:`~napari_flowmag.flow.load_flow` takes, with gradients.
     flow_options : dict
-        Its options.
+        Name of an estimator → its options.
     held_back : int
         Pairs that are never learnt from; of short clips at most a quarter of all.
     check_every : int
@@ -115,7 +109,7 @@ class AdaptSettings:
 
     alpha: float = 8.0
     alpha_range: tuple[float, float] | None = None
-    spread: float = 1.5
+    spread: float = 1.7
     preset: str = "default"
     steps: int | None = None
     epochs: int | None = None
@@ -137,10 +131,10 @@ class AdaptSettings:
     magnification_weight: float = 1.0
     colour_weight: float = 10.0
     normalise: float | None = None
-    motion_weight: float = 0.0
-    smooth_weight: float = 0.2
-    flow: str = "default"
-    flow_options: Mapping[str, Any] = field(default_factory=dict)
+    flows: tuple[str, ...] = ("lucas_kanade",)
+    flow_options: Mapping[str, Mapping[str, Any]] = field(
+        default_factory=lambda: {"lucas_kanade": {"sigma": 5.0}}
+    )
     held_back: int = 6
     check_every: int = 20
     tolerance: float = 0.002
@@ -162,6 +156,7 @@ class AdaptSettings:
             raise FlowmagError(f"reference {self.reference}: give a frame's number or a name")
         if self.steps is not None and self.epochs is not None:
             raise FlowmagError("steps and epochs: give one of the two")
+        _require(bool(self.flows), "flows", self.flows, "give at least one")
         self._check_shared()
         self._check_numbers()
         for name, known in (("what", WHAT), ("schedule", SCHEDULES)):
@@ -193,7 +188,7 @@ class AdaptSettings:
             value = getattr(self, name)
             _require(value is None or 0 < value < math.inf, name, value, "give a number above 0")
         for name in ("warmup", "clip_gradient", "magnification_weight", "colour_weight",
-                     "motion_weight", "smooth_weight", "tolerance", "seed"):  # fmt: skip
+                     "tolerance", "seed"):  # fmt: skip
             _require(0 <= getattr(self, name) < math.inf, name, getattr(self, name),
                      "give 0 or more")  # fmt: skip
         for name in ("flip", "focus"):
@@ -283,7 +278,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
             "update_norm": True,
             "magnification_weight": 1.0,
             "colour_weight": 10.0,
-            "motion_weight": 0.0,
+            "flows": ("default",),
         },
     }
 )

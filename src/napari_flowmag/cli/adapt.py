@@ -104,9 +104,10 @@ def adapt(
         typer.Option(metavar="PX", help="Side of what is learnt from.", rich_help_panel=_LEARN),
     ] = None,
     flow: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
-            help="Flow estimator in the loss: default, raft_large, … or a file.",
+            help="Flow estimator in the loss: default, lucas_kanade, raft_large, … or a file; may "
+            "be given several times.",
             rich_help_panel=_LEARN,
         ),
     ] = None,
@@ -132,7 +133,8 @@ def adapt(
         raise FlowmagError(f"{output}: there is no folder {output.absolute().parent}")
     chosen = {
         "steps": steps, "minutes": minutes, "what": what, "lr": lr, "batch": batch, "crop": crop,
-        "flow": flow, "seed": seed, "mask": mask, "z": z, "start": start, "stop": stop,
+        "flows": tuple(flow) if flow else None, "seed": seed, "mask": mask, "z": z,
+        "start": start, "stop": stop,
         "motion_channels": numbers("--motion-channels", motion_channels, int),
         "channels": numbers("--channels", channels, int),
         "value_range": numbers("--value-range", value_range, float),

@@ -140,21 +140,6 @@ class Magnifier(nn.Module, ABC):
             (B, K, H, W); maps of overlapping tiles may be blended linearly.
         """
 
-    def motion(self, prediction: Tensor) -> Tensor | None:
-        """Return the motion that a prediction holds, or None where a model has none.
-
-        Parameters
-        ----------
-        prediction : Tensor
-            From :meth:`predict`.
-
-        Returns
-        -------
-        Tensor or None
-            (B, 2, H, W) px from the reference to the frame, before it is magnified.
-        """
-        return None
-
     @abstractmethod
     def render(self, prediction: Tensor, reference: Tensor, frame: Tensor, alpha: Alpha) -> Tensor:
         """Make the magnified picture of the whole frame.

@@ -80,10 +80,6 @@ class FieldMagnifier(Magnifier):
         maps = maps[..., : frame.shape[-2], : frame.shape[-1]]
         return torch.cat([estimate.flow, maps[:, :1].sigmoid(), maps[:, 1:]], 1)
 
-    def motion(self, prediction: Tensor) -> Tensor:
-        """Return the motion that the picture is sampled by, before it is magnified."""
-        return prediction[:, :2]
-
     def render(self, prediction: Tensor, reference: Tensor, frame: Tensor, alpha: Alpha) -> Tensor:
         """Read reference and frame along the sampling field; any channels, any values."""
         factor = broadcast_alpha(alpha).to(prediction).expand(-1, 1, *prediction.shape[-2:])
