@@ -97,6 +97,12 @@ def load_textures(folder: str | Path) -> list[Tensor]:
     return textures
 
 
+def generator_of(seed: int, position: int) -> Generator:
+    """Return the source of randomness of one pair in an endless sequence."""
+    # Not the seed in the upper half: torch's generator takes 32 bits.
+    return Generator().manual_seed((position + 1_000_003 * seed) % 2**32)
+
+
 def random_pairs(
     count: int, textures: Sequence[Tensor], generator: Generator, settings: PairSettings
 ) -> Pairs:

@@ -57,6 +57,11 @@ class LoopConfig:
         CPU threads of the training process; unset leaves torch's choice.
     device
         Where to train: auto takes a GPU when there is one.
+    devices
+        Processes on this machine that share each batch, one for each GPU. Not used under torchrun
+        and srun, which know better.
+    nodes
+        Machines; their processes are started by torchrun or srun.
     """
 
     out: Path
@@ -77,9 +82,11 @@ class LoopConfig:
     seed: int = 0
     threads: int | None = None
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    devices: int = 1
+    nodes: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("steps", "accumulate", "save_every", "log_every"):
+        for name in ("steps", "accumulate", "save_every", "log_every", "devices", "nodes"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "must be at least 1")
         for name in ("weight_decay", "warmup", "clip", "workers", "validate_every", "seed"):
             require(getattr(self, name) >= 0, name, getattr(self, name), "must not be negative")

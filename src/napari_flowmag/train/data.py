@@ -6,12 +6,13 @@ and ``train_fn.json``, a list of NAMEs, in ``ROOT`` or ``ROOT/train``.
 
 from __future__ import annotations
 
+import copy
 import functools
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ from torch.utils.data import Dataset
 from napari_flowmag.errors import FlowmagError
 from napari_flowmag.train.augment import add_noise, augment
 from napari_flowmag.train.config import AugmentConfig
+from napari_flowmag.train.feed import share
 
 CHECKED = 1000
 """Pairs that are read before training begins; of larger sets, evenly spread ones."""
@@ -210,9 +212,16 @@ class PairBatches(Dataset[dict[str, Tensor]]):
 
     def __init__(self, pairs: PairFolder, batch: int, config: AugmentConfig, seed: int) -> None:
         self.pairs, self.batch, self.config, self.seed = pairs, batch, config, seed
+        self.places = range(batch)
+
+    def part(self, rank: int, ranks: int) -> Self:
+        """Return the share of every batch that is a rank's; nothing else of it is read."""
+        part = copy.copy(self)
+        part.places = share(self.batch, rank, ranks)
+        return part
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        items = [self.item(index * self.batch + i) for i in range(self.batch)]
+        items = [self.item(index * self.batch + i) for i in self.places]
         return {name: torch.stack([item[name] for item in items]) for name in items[0]}
 
     def item(self, position: int) -> dict[str, Tensor]:

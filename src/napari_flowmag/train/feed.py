@@ -48,6 +48,22 @@ def feed(dataset: Dataset[Batch], start: int, workers: int) -> Generator[Batch]:
         yield batch
 
 
+def share(count: int, rank: int, ranks: int) -> range:
+    """Return which of `count` places in a batch are a rank's.
+
+    Raises
+    ------
+    FlowmagError
+        If they cannot be shared evenly: the mean over ranks would not be that over the batch.
+    """
+    if count % ranks:
+        raise FlowmagError(
+            f"setting batch = {count}: give a multiple of {ranks}, the number of processes"
+        )
+    size = count // ranks
+    return range(rank * size, (rank + 1) * size)
+
+
 class _Sealed(Dataset[Batch | FlowmagError]):
     """Hands errors over as values: a worker that raises would bury the message in a traceback."""
 

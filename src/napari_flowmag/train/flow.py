@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -16,8 +17,15 @@ from torch.utils.data import Dataset
 from napari_flowmag.checkpoint import read_checkpoint
 from napari_flowmag.errors import FlowmagError
 from napari_flowmag.flow.gauss_newton import LEVELS, GaussNewtonFlow
-from napari_flowmag.synthetic.pairs import Pairs, PairSettings, load_textures, random_pairs
+from napari_flowmag.synthetic.pairs import (
+    Pairs,
+    PairSettings,
+    generator_of,
+    load_textures,
+    random_pairs,
+)
 from napari_flowmag.train.config import plain, require
+from napari_flowmag.train.feed import share
 
 HELD_OUT = 8
 """Every eighth texture is kept for validation."""
@@ -83,17 +91,21 @@ class RandomPairs(Dataset[dict[str, Tensor]]):
         self, textures: list[Tensor], batch: int, settings: PairSettings, seed: int
     ) -> None:
         self.textures, self.batch, self.settings, self.seed = textures, batch, settings, seed
+        self.places = range(batch)
+
+    def part(self, rank: int, ranks: int) -> Self:
+        """Return the share of every batch that is a rank's; nothing else of it is drawn."""
+        part = copy.copy(self)
+        part.places = share(self.batch, rank, ranks)
+        return part
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        # Not the seed in the upper half: torch's generator takes 32 bits.
-        generator = torch.Generator().manual_seed(index + 1_000_003 * self.seed)
-        pairs = random_pairs(self.batch, self.textures, generator, self.settings)
-        return {
-            "first": pairs.first,
-            "second": pairs.second,
-            "flow": pairs.flow,
-            "occluded": pairs.occluded,
-        }
+        pairs = []
+        for place in self.places:
+            generator = generator_of(self.seed, index * self.batch + place)
+            pairs.append(random_pairs(1, self.textures, generator, self.settings))
+        names = ("first", "second", "flow", "occluded")
+        return {name: torch.cat([getattr(pair, name) for pair in pairs]) for name in names}
 
 
 class FlowTask:

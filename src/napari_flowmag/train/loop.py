@@ -6,6 +6,7 @@ import contextlib
 import io
 import itertools
 import math
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -15,16 +16,16 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from lightning_fabric import Fabric
-from lightning_fabric.plugins import MixedPrecision
+from lightning_fabric.wrappers import _FabricModule
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import Dataset
 
 from napari_flowmag.atomic import write_atomically
 from napari_flowmag.checkpoint import read_pickle, save_checkpoint
-from napari_flowmag.device import resolve_device
 from napari_flowmag.errors import Cancelled, FlowmagError
 from napari_flowmag.train.config import LoopConfig
+from napari_flowmag.train.distributed import mean_over_ranks, start_fabric, synchronise_norms
 from napari_flowmag.train.feed import Batch, feed
 from napari_flowmag.train.interrupt import stop_signal
 from napari_flowmag.train.monitor import Monitor
@@ -48,7 +49,11 @@ class Task(Protocol):
 
     @property
     def dataset(self) -> Dataset[Batch]:
-        """`dataset[step]` is one finished batch, a function of the seed and `step` alone."""
+        """`dataset[step]` is one finished batch, a function of the seed and `step` alone.
+
+        Where several processes train, its method ``part(rank, ranks)`` gives a dataset of the
+        share of each batch that is a process's own; the loss is a mean over the batch.
+        """
         ...
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
@@ -84,6 +89,10 @@ class _Run:
         """Seconds of training so far, those before a resume included."""
         return self.elapsed + time.monotonic() - self.started
 
+    def progress(self, config: LoopConfig, clock: float) -> float:
+        """Share of the budget that is spent; `clock` in seconds."""
+        return clock / (60 * config.minutes) if config.minutes else self.step / config.steps
+
     def exported(self) -> nn.Module:
         return self.module if self.averaged is None else self.averaged.module
 
@@ -113,8 +122,11 @@ class _Run:
         self.step, self.elapsed = state["step"], state["elapsed"]
 
 
-def fit(task: Task, config: LoopConfig, resume: bool = False) -> Path:
+def fit(task: Task, config: LoopConfig, resume: bool = False, fabric: Fabric | None = None) -> Path:
     """Train a task's module until its budget of steps or minutes is spent.
+
+    Several processes share each batch and end with the same weights: those that one process would
+    have, but for rounding. The first of them writes.
 
     Parameters
     ----------
@@ -126,7 +138,10 @@ def fit(task: Task, config: LoopConfig, resume: bool = False) -> Path:
         tensorboard is installed, its event files.
     resume
         Go on from the state in `config.out`. On the CPU the result equals, bit for bit, that
-        of a run that was never stopped (unless the schedule follows the clock).
+        of a run that was never stopped (unless the schedule follows the clock). The number of
+        processes may be another one.
+    fabric
+        What :func:`~napari_flowmag.train.distributed.start_fabric` gave; unset calls it.
 
     Returns
     -------
@@ -141,65 +156,27 @@ def fit(task: Task, config: LoopConfig, resume: bool = False) -> Path:
         When the loss is no longer finite, when there is no state to resume, or when the folder
         already holds a run and `resume` is not set.
     """
+    fabric = start_fabric(config) if fabric is None else fabric
     check_folder(config.out, resume)
+    fabric.barrier()  # before the first of them writes
     config.out.mkdir(parents=True, exist_ok=True)
-    weights, saved = config.out / WEIGHTS, config.out / STATE
-
-    run, forward = _start(task, config)
+    run, forward = _start(task, config, fabric)
     if resume:
-        run.restore(read_pickle(saved))
-
-    def save() -> None:
-        _write(saved, run.state())
-        save_checkpoint(weights, run.exported(), **task.checkpoint())
-
-    def progress() -> float:
-        return run.clock() / (60 * config.minutes) if config.minutes else run.step / config.steps
-
+        run.restore(read_pickle(config.out / STATE))
+    dataset = task.dataset
+    if fabric.world_size > 1:
+        dataset = dataset.part(fabric.global_rank, fabric.world_size)  # type: ignore[attr-defined]
     with (
-        Monitor(config, run.step) as monitor,
+        Monitor(config, run.step) if fabric.is_global_zero else contextlib.nullcontext() as monitor,
         stop_signal() as stop,
-        contextlib.closing(
-            feed(task.dataset, run.step * config.accumulate, config.workers)
-        ) as batches,
+        contextlib.closing(feed(dataset, run.step * config.accumulate, config.workers)) as batches,
     ):
-        while (done := progress()) < 1 and not stop.is_set():
-            rate = config.lr * min(1, (run.step + 1) / max(1, config.warmup))
-            rate *= SCHEDULES[config.schedule](done)
-            for group in run.optimiser.param_groups:
-                group["lr"] = rate
-            # Seeding by step makes whatever the task draws a function of the step, as its data is.
-            torch.manual_seed(config.seed + 1_000_003 * run.step)
-
-            for _ in range(config.accumulate):
-                with monitor.waiting():
-                    batch = run.fabric.to_device(next(batches))
-                loss, terms = forward(batch)
-                _require_finite(loss, "the loss", run.step, batch, config)
-                run.fabric.backward(loss / config.accumulate)
-                monitor.add(loss=loss, **terms)
-            norm = run.fabric.clip_gradients(
-                forward, run.optimiser, max_norm=config.clip or math.inf, error_if_nonfinite=False
-            )
-            if config.precision != "16-mixed":  # its loss scaling skips such steps by itself
-                _require_finite(norm, "the gradient", run.step, batch, config)
-            run.optimiser.step()
-            run.optimiser.zero_grad()
-            if run.averaged is not None:
-                run.averaged.update_parameters(run.module)
-
-            run.step += 1
-            monitor.add(gradient=norm)
-            monitor.step(run.step, progress(), run.clock(), rate)
-            if run.step % config.save_every == 0:
-                save()
-            if config.validate_every and run.step % config.validate_every == 0:
-                _validate(task, run, monitor)
-        save()
-        if stop.is_set():
+        stopped = _train(task, run, forward, batches, monitor, config, stop)
+        _save(task, run, config)
+        if stopped:
             raise Cancelled(f"stopped after step {run.step}; {config.out} can be resumed")
         _validate(task, run, monitor)
-    return weights
+    return config.out / WEIGHTS
 
 
 def check_folder(out: Path, resume: bool) -> None:
@@ -217,6 +194,77 @@ def check_folder(out: Path, resume: bool) -> None:
         raise FlowmagError(f"{out}: holds a training run; resume it or choose another folder")
 
 
+def _train(
+    task: Task,
+    run: _Run,
+    forward: _FabricModule,
+    batches: Iterator[Batch],
+    monitor: Monitor | None,
+    config: LoopConfig,
+    stop: threading.Event,
+) -> bool:
+    """Train until the budget is spent, or return True because somebody asked to stop."""
+    done, stopped = run.progress(config, run.clock()), False
+    while done < 1 and not stopped:
+        rate = config.lr * min(1, (run.step + 1) / max(1, config.warmup))
+        rate *= SCHEDULES[config.schedule](done)
+        for group in run.optimiser.param_groups:
+            group["lr"] = rate
+        # Seeding by step makes whatever the task draws a function of the step, as its data is.
+        torch.manual_seed(config.seed + 1_000_003 * run.step)
+        norm = _step(run, forward, batches, monitor, config)
+        run.step += 1
+        # All processes stop together, and follow the same clock.
+        clock, asked = mean_over_ranks(run.fabric, [run.clock(), float(stop.is_set())]).tolist()
+        done, stopped = run.progress(config, clock), asked > 0
+        if monitor is not None:
+            monitor.add(gradient=norm)
+            monitor.step(run.step, done, clock, rate)
+        if run.step % config.save_every == 0:
+            _save(task, run, config)
+        if config.validate_every and run.step % config.validate_every == 0:
+            _validate(task, run, monitor)
+    return stopped
+
+
+def _step(
+    run: _Run,
+    forward: _FabricModule,
+    batches: Iterator[Batch],
+    monitor: Monitor | None,
+    config: LoopConfig,
+) -> Tensor | None:
+    """Move the weights by one step and return the norm of the gradient."""
+    for number in range(config.accumulate):
+        with monitor.waiting() if monitor is not None else contextlib.nullcontext():
+            batch = run.fabric.to_device(next(batches))
+        last = number == config.accumulate - 1
+        with run.fabric.no_backward_sync(forward, enabled=not last):
+            loss, terms = forward(batch)
+            run.fabric.backward(loss / config.accumulate)
+        means = mean_over_ranks(run.fabric, [loss, *terms.values()])
+        _require_finite(means[0], "the loss", loss, run, batch, config)
+        if monitor is not None:
+            monitor.add(**dict(zip(("loss", *terms), means, strict=True)))
+    norm = run.fabric.clip_gradients(
+        forward, run.optimiser, max_norm=config.clip or math.inf, error_if_nonfinite=False
+    )
+    if config.precision != "16-mixed":  # its loss scaling skips such steps by itself
+        _require_finite(norm, "the gradient", norm, run, batch, config)
+    run.optimiser.step()
+    run.optimiser.zero_grad()
+    if run.averaged is not None:
+        run.averaged.update_parameters(run.module)
+    return norm
+
+
+def _save(task: Task, run: _Run, config: LoopConfig) -> None:
+    if run.fabric.is_global_zero:
+        _write(config.out / STATE, run.state())
+        save_checkpoint(config.out / WEIGHTS, run.exported(), **task.checkpoint())
+    run.fabric.barrier()
+
+
 class _Forward(nn.Module):
     """The task's loss as a module: what Fabric wraps for precision (and several processes)."""
 
@@ -229,20 +277,11 @@ class _Forward(nn.Module):
         return self.loss(batch)
 
 
-class _Mixed(MixedPrecision):
-    """Mixed precision for the arithmetic alone: rounded pictures would lose sub-pixel motion."""
-
-    def convert_input(self, data: Any) -> Any:
-        return data
-
-
-def _start(task: Task, config: LoopConfig) -> tuple[_Run, nn.Module]:
+def _start(task: Task, config: LoopConfig, fabric: Fabric) -> tuple[_Run, _FabricModule]:
     if config.threads:
         torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
-    device = resolve_device(config.device).type
-    mixed: list[Any] = [] if config.precision == "32-true" else [_Mixed(config.precision, device)]
-    fabric = Fabric(accelerator=device, devices=1, plugins=mixed)
+    synchronise_norms(task.module, fabric)
     task.module.train()
     trained = [p for p in task.module.parameters() if p.requires_grad]
     groups = [
@@ -264,12 +303,14 @@ def _averaged(module: nn.Module, decay: float) -> AveragedModel:
     return AveragedModel(module, multi_avg_fn=update, use_buffers=True)
 
 
-def _validate(task: Task, run: _Run, monitor: Monitor) -> None:
-    with _exchanged(task.module, run.exported()):
-        task.module.eval()
-        with torch.no_grad():
-            monitor.validation(run.step, task.validate(), task.pictures())
-        task.module.train()
+def _validate(task: Task, run: _Run, monitor: Monitor | None) -> None:
+    if monitor is not None:
+        with _exchanged(task.module, run.exported()):
+            task.module.eval()
+            with torch.no_grad():
+                monitor.validation(run.step, task.validate(), task.pictures())
+            task.module.train()
+    run.fabric.barrier()
 
 
 @contextlib.contextmanager
@@ -292,14 +333,22 @@ def _exchanged(module: nn.Module, other: nn.Module) -> Iterator[None]:
 
 
 def _require_finite(
-    value: Tensor | None, what: str, step: int, batch: Batch, config: LoopConfig
+    shared: Tensor | None,
+    what: str,
+    own: Tensor | None,
+    run: _Run,
+    batch: Batch,
+    config: LoopConfig,
 ) -> None:
-    if value is None or bool(torch.isfinite(value)):
+    """Stop all processes together; those whose own value is at fault leave their batch."""
+    if shared is None or bool(torch.isfinite(shared)):
         return
-    path = config.out / BAD_BATCH
-    _write(path, batch)
+    rank = run.fabric.global_rank
+    path = config.out / (BAD_BATCH if rank == 0 else f"rank{rank}_{BAD_BATCH}")
+    if own is None or not bool(torch.isfinite(own)):
+        _write(path, batch)
     raise FlowmagError(
-        f"training stopped at step {step}: {what} is not finite (batch saved as {path}); "
+        f"training stopped at step {run.step}: {what} is not finite (batch saved as {path}); "
         "resume from the last save with a smaller lr"
     )
 

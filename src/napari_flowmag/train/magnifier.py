@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -17,7 +18,12 @@ from napari_flowmag.flow import load_flow
 from napari_flowmag.loss import MagnificationLoss
 from napari_flowmag.models import ARCHITECTURES, load_magnifier
 from napari_flowmag.models.base import Magnifier
-from napari_flowmag.synthetic.pairs import PairSettings, load_textures, random_pairs
+from napari_flowmag.synthetic.pairs import (
+    PairSettings,
+    generator_of,
+    load_textures,
+    random_pairs,
+)
 from napari_flowmag.train.config import AugmentConfig, MagnifierConfig, plain
 from napari_flowmag.train.data import PairBatches, PairFolder, hold_out
 from napari_flowmag.train.feed import Batch
@@ -64,10 +70,11 @@ class MagnifierTask:
         )
         seen, self.held_out = hold_out(pairs, config.held_out)
         self.count = len(seen)
-        self.dataset: Dataset[Batch] = PairBatches(seen, config.batch, augment, seed)
+        real = PairBatches(seen, config.batch, augment, seed)
+        self.dataset: Dataset[Batch] = real
         if config.synthetic:
             textures = load_textures(config.textures) if config.textures else []
-            self.dataset = MixedBatches(self.dataset, config, augment.crop, textures, seed)
+            self.dataset = MixedBatches(real, config, augment.crop, textures, seed)
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Judge the module on a batch of :class:`PairBatches` or :class:`MixedBatches`."""
@@ -248,7 +255,7 @@ class MixedBatches(Dataset[Batch]):
 
     def __init__(
         self,
-        real: Dataset[Batch],
+        real: PairBatches,
         config: MagnifierConfig,
         crop: int,
         textures: Sequence[Tensor],
@@ -257,18 +264,25 @@ class MixedBatches(Dataset[Batch]):
         self.real, self.share, self.seed, self.textures = real, config.synthetic, seed, textures
         self.settings = PairSettings(size=crop, motion=config.synthetic_motion)
 
+    def part(self, rank: int, ranks: int) -> Self:
+        """Return the share of every batch that is a rank's."""
+        part = copy.copy(self)
+        part.real = self.real.part(rank, ranks)
+        return part
+
     def __getitem__(self, index: int) -> Batch:
         batch = self.real[index]
         reference = batch["reference"]
-        # Not the seed in the upper half: torch's generator takes 32 bits.
-        generator = torch.Generator().manual_seed(index + 1_000_003 * self.seed)
-        known = torch.rand(len(reference), generator=generator) < self.share
+        known = torch.zeros(len(reference), dtype=torch.bool)
         batch |= {"known": known, "flow": torch.zeros_like(reference[:, :2])}
-        if known.any():
-            pairs = random_pairs(int(known.sum()), self.textures, generator, self.settings)
-            batch["flow"][known] = pairs.flow
-            for side, pictures in (("reference", pairs.first), ("frame", pairs.second)):
+        for row, place in enumerate(self.real.places):
+            generator = generator_of(self.seed, index * self.real.batch + place)
+            if torch.rand((), generator=generator) >= self.share:
+                continue
+            pair = random_pairs(1, self.textures, generator, self.settings)
+            known[row], batch["flow"][row] = True, pair.flow[0]
+            for side, pictures in (("reference", pair.first), ("frame", pair.second)):
                 for name in (side, f"noisy_{side}"):
                     if name in batch:
-                        batch[name][known] = pictures
+                        batch[name][row] = pictures[0]
         return batch
