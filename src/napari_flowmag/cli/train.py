@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import sys
+import tempfile
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -20,6 +21,7 @@ from napari_flowmag.train.config import (
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
+    from lightning_fabric import Fabric
 
     from napari_flowmag.train.data import PairFolder
     from napari_flowmag.train.loop import Task
@@ -87,19 +89,30 @@ def _train_magnifier(arguments: list[str]) -> None:
     augment, config = _config(AugmentConfig, values), _config(MagnifierConfig, values)
 
     from napari_flowmag.train.data import is_pair_folder, open_pairs
+    from napari_flowmag.train.distributed import start_fabric
     from napari_flowmag.train.loop import check_folder
     from napari_flowmag.train.magnifier import MagnifierTask
 
     check_folder(loop.out, values.resume)
     source = values.data.absolute()
-    if is_pair_folder(source):
-        pairs = open_pairs(source, augment.crop)
-    else:
-        pairs = _pairs_of_clips(source, loop.out / "pairs", selection, augment)
-    task = MagnifierTask(pairs, config, augment, loop.seed)
-    print(f"{task.count} pairs to train on, {len(task.held_out)} held out", file=sys.stderr)
+    fabric = None if values.dry_run else start_fabric(loop)
+    with tempfile.TemporaryDirectory() as scratch:
+        if is_pair_folder(source):
+            pairs = open_pairs(source, augment.crop)
+        elif fabric is None:
+            few = replace(selection, pairs_per_clip=min(selection.pairs_per_clip, 5))
+            pairs = _pairs_of_clips(source, Path(scratch), few, augment)
+        else:
+            with fabric.rank_zero_first():
+                pairs = _pairs_of_clips(source, loop.out / "pairs", selection, augment)
+        task = MagnifierTask(pairs, config, augment, loop.seed)
+        if fabric is None:
+            _rehearse(task, loop)
+            return
+    if fabric.is_global_zero:
+        print(f"{task.count} pairs to train on, {len(task.held_out)} held out", file=sys.stderr)
     settings = {"data": str(source)} | plain(selection, augment, config, loop)
-    _fit(task, loop, settings, values.resume)
+    _fit(task, loop, settings, values.resume, fabric)
 
 
 def _pairs_of_clips(
@@ -115,6 +128,7 @@ def _pairs_of_clips(
 
 
 def _train_flow(arguments: list[str]) -> None:
+    from napari_flowmag.train.distributed import start_fabric
     from napari_flowmag.train.flow import FlowConfig, FlowTask
     from napari_flowmag.train.loop import check_folder
 
@@ -126,19 +140,39 @@ def _train_flow(arguments: list[str]) -> None:
     values = _parse(parser, arguments)
     loop, config = _config(LoopConfig, values), _config(FlowConfig, values)
     check_folder(loop.out, values.resume)
-    _fit(FlowTask(config, loop.seed), loop, plain(config, loop), values.resume)
+    task = FlowTask(config, loop.seed)
+    if values.dry_run:
+        _rehearse(task, loop)
+    else:
+        _fit(task, loop, plain(config, loop), values.resume, start_fabric(loop))
 
 
-def _fit(task: Task, loop: LoopConfig, settings: dict[str, Any], resume: bool) -> None:
+def _rehearse(task: Task, loop: LoopConfig) -> None:
+    from napari_flowmag.train.loop import rehearse
+
+    cost = rehearse(task, replace(loop, devices=1, nodes=1))
+    print(
+        f"loss {cost['loss']:.4g}, {cost['seconds_per_step']:.3g} s a step, of which "
+        f"{cost['seconds_waiting']:.3g} s to prepare its data, {cost['memory']:.0f} MiB at most; "
+        "nothing was written"
+    )
+
+
+def _fit(
+    task: Task, loop: LoopConfig, settings: dict[str, Any], resume: bool, fabric: Fabric
+) -> None:
     import yaml
 
     from napari_flowmag.atomic import write_atomically
     from napari_flowmag.train.loop import fit
 
     settings.pop("out")  # the folder may move
-    loop.out.mkdir(parents=True, exist_ok=True)
-    write_atomically(loop.out / CONFIG, yaml.safe_dump(settings, sort_keys=False).encode())
-    print(fit(task, loop, resume))
+    if fabric.is_global_zero:
+        loop.out.mkdir(parents=True, exist_ok=True)
+        write_atomically(loop.out / CONFIG, yaml.safe_dump(settings, sort_keys=False).encode())
+    weights = fit(task, loop, resume, fabric)
+    if fabric.is_global_zero:
+        print(weights)
 
 
 def _parser(name: str, description: str, *configs: type) -> ArgumentParser:
@@ -149,6 +183,11 @@ def _parser(name: str, description: str, *configs: type) -> ArgumentParser:
         "-o", "--out", type=Path, required=True, help="folder of the run: weights, state, metrics"
     )
     parser.add_argument("--config", action=ActionConfigFile, help="YAML file of settings")
+    parser.add_argument(
+        "--dry_run",
+        action="store_true",
+        help="read the data, do three steps, print their time and memory, and write nothing",
+    )
     parser.add_argument("--resume", action="store_true", help="go on with the run in the folder")
     for config in (*configs, LoopConfig):
         parser.add_class_arguments(config, skip={"out"})

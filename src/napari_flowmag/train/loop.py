@@ -23,6 +23,7 @@ from torch.utils.data import Dataset
 
 from napari_flowmag.atomic import write_atomically
 from napari_flowmag.checkpoint import read_pickle, save_checkpoint
+from napari_flowmag.device import peak_memory
 from napari_flowmag.errors import Cancelled, FlowmagError
 from napari_flowmag.train.config import LoopConfig
 from napari_flowmag.train.distributed import mean_over_ranks, start_fabric, synchronise_norms
@@ -177,6 +178,44 @@ def fit(task: Task, config: LoopConfig, resume: bool = False, fabric: Fabric | N
             raise Cancelled(f"stopped after step {run.step}; {config.out} can be resumed")
         _validate(task, run, monitor)
     return config.out / WEIGHTS
+
+
+def rehearse(task: Task, config: LoopConfig) -> dict[str, float]:
+    """Do three steps without writing anything, and tell what a step costs.
+
+    Returns
+    -------
+    dict
+        ``loss`` of the third step, ``seconds_per_step`` and ``seconds_waiting`` for data (of the
+        second and third), ``memory`` at its peak in MiB: of the graphics card, or else of this
+        process, in which data are then prepared too.
+
+    Raises
+    ------
+    FlowmagError
+        If the data cannot be read.
+    """
+    fabric = start_fabric(config)
+    run, forward = _start(task, config, fabric)
+    waited, loss = 0.0, torch.zeros(())
+    with contextlib.closing(feed(task.dataset, 0, 0)) as batches:
+        for step in range(3):
+            if step == 1:  # the first one warms up
+                began, waited = time.monotonic(), 0.0
+            asked = time.monotonic()
+            batch = fabric.to_device(next(batches))
+            waited += time.monotonic() - asked
+            loss, _ = forward(batch)
+            fabric.backward(loss)
+            run.optimiser.step()
+            run.optimiser.zero_grad()
+            loss = loss.detach().cpu()  # waits for the graphics card
+    return {
+        "loss": float(loss),
+        "seconds_per_step": (time.monotonic() - began) / 2,
+        "seconds_waiting": waited / 2,
+        "memory": peak_memory(fabric.device) / 2**20,
+    }
 
 
 def check_folder(out: Path, resume: bool) -> None:
