@@ -99,7 +99,6 @@ def main() -> None:
     dock._job.finished.connect(lambda outcome: finished.append(time.perf_counter()))
     began = time.perf_counter()
 
-
     def report_at_the_end(step: int, total: int) -> None:
         # Here, not when the loop looks next: the result is added by then.
         if step >= total:
