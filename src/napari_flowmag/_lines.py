@@ -121,4 +121,10 @@ def _pictures(layer: Image, view: dict[str, int], check: Callable[[], None]) -> 
             for a, n in zip(axes, data.shape, strict=True)
         )
         picture = np.asarray(data[index])
-        yield picture[..., :3].mean(axis=-1) if "S" in axes else picture
+        yield _grey(picture) if "S" in axes else picture
+
+
+def _grey(picture: np.ndarray) -> np.ndarray:
+    # Several times as fast as the mean along an axis of three.
+    red, green, blue = (picture[..., c].astype(np.float32) for c in range(3))
+    return np.asarray((red + green + blue) / 3)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import numpy as np
 import pytest
 
@@ -126,6 +128,13 @@ def test_a_kymograph_follows_its_line(viewer, qtbot, idle, tmp_path):
         made.save(str(tmp_path / f"xt.{suffix}"))
         idle()
         assert (tmp_path / f"xt.{suffix}").stat().st_size > 100
+    view = made.view
+    view.contrast.setValue((100.0, 120.0))
+    lines.data = [lines.data[0] + np.array([0, 2])]
+    qtbot.waitUntil(lambda: shows(262), timeout=60_000)
+    assert [tuple(image.levels) for image in view._images] == [(100.0, 120.0)]
+    view.auto.click()
+    assert view._images[0].levels[1] > 120
     lines.data = [lines.data[0] + np.array([0, 500])]
     qtbot.waitUntil(lambda: "leaves the picture" in made.problem.text(), timeout=60_000)
 
@@ -138,6 +147,43 @@ def test_a_clip_brings_the_magnify_dock(viewer, tmp_path, frames):
     assert any("Magnify" in name for name in viewer.window.dock_widgets)
     viewer.open(str(tmp_path / "clip.tif"), plugin="flowmag")
     assert sum("Magnify" in name for name in viewer.window.dock_widgets) == 1
+
+
+def test_a_window_larger_than_its_screen_is_made_to_fit(make_napari_viewer, qtbot):
+    # napari's first window is as large as its content would like to be.
+    viewer = make_napari_viewer(show=True)
+    viewer.window.resize(1900, 1100)
+    magnify_dock = dock(viewer, "Magnify")
+    window, room = magnify_dock.window(), magnify_dock.screen().availableGeometry()
+    assert room.width() < 1900
+    qtbot.waitUntil(lambda: room.contains(window.frameGeometry()), timeout=10_000)
+    right = magnify_dock.mapTo(window, magnify_dock.rect().bottomRight()).x()
+    assert right <= room.width()
+
+
+def test_a_result_too_large_for_memory_lies_in_a_file(
+    viewer, qtbot, idle, frames, monkeypatch, tmp_path
+):
+    from napari_flowmag import _run
+
+    monkeypatch.setattr(_run, "_free_memory", lambda: 0)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    viewer.add_image(frames, name="clip")
+    magnify_dock = dock(viewer, "Magnify")
+    magnify_dock.form.alpha.set_value(4)
+    magnify_dock.run()
+    idle()
+    qtbot.waitUntil(lambda: not magnify_dock.running, timeout=10_000)
+    result = viewer.layers["clip ×4"]
+    np.testing.assert_array_equal(result.data, magnify(frames, 4))
+    assert len(list(tmp_path.iterdir())) == 1
+    viewer.dims.set_current_step(0, 3)
+    magnify_dock.mode.setCurrentIndex(3)
+    magnify_dock.mode.setCurrentIndex(0)
+    viewer.layers.clear()
+    del result
+    magnify_dock.preview.clear()
+    qtbot.waitUntil(lambda: not (gc.collect(), *tmp_path.iterdir())[1:], timeout=10_000)
 
 
 def test_closing_the_window_stops_a_run(make_napari_viewer, qtbot, idle):

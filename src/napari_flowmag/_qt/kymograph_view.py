@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from qtpy.QtCore import Signal
+from qtpy.QtCore import QSignalBlocker, Qt, Signal
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
+from superqt import QDoubleRangeSlider
 
 if TYPE_CHECKING:
     from napari_flowmag.kymograph_files import Kymograph
@@ -35,11 +36,14 @@ class KymographView(QWidget):
         self._colours = _DARK
         self.readout = QLabel(" ")
         self.readout.setToolTip("Time, position and value under the pointer")
+        self.contrast = _contrast_slider()
+        self.contrast.valueChanged.connect(self.set_levels)
         self.auto = QPushButton("Auto contrast")
         self.auto.setToolTip("Choose the contrast of both pictures anew")
         self.auto.clicked.connect(self._auto_contrast)
         row = QHBoxLayout()
         row.addWidget(self.readout, 1)
+        row.addWidget(self.contrast, 1)
         row.addWidget(self.auto)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -55,6 +59,7 @@ class KymographView(QWidget):
         shapes = [values.shape for values in kymograph.slices.values()]
         if before is None or list(before.slices) != list(kymograph.slices):
             self._rebuild()
+        self._widen_contrast()
         if self._levels is None:
             self._auto_contrast()
         times, positions = kymograph.times(), kymograph.positions()
@@ -120,7 +125,27 @@ class KymographView(QWidget):
             return
         values = np.concatenate([v.ravel() for v in self._kymograph.slices.values()])
         low, high = (float(v) for v in np.nanpercentile(values, (0.5, 99.5)))
-        self._levels = (low, high if high > low else low + 1)
+        high = high if high > low else low + 1
+        self.contrast.setValue((low, high))
+        self.set_levels((low, high))
+
+    def _widen_contrast(self) -> None:
+        """Let the slider reach all values that are shown, and those that are drawn black and white.
+
+        What it is set to stays, though Qt would bring it inside a new range.
+        """
+        if self._kymograph is None:
+            return
+        shown = [f(v) for v in self._kymograph.slices.values() for f in (np.nanmin, np.nanmax)]
+        low, high = float(min(shown)), float(max(shown))
+        with QSignalBlocker(self.contrast):
+            levels = self._levels or (low, high)
+            self.contrast.setRange(min(low, levels[0]), max(high, levels[1], low + 1e-6))
+            self.contrast.setValue(levels)
+
+    def set_levels(self, levels: tuple[float, float]) -> None:
+        """Draw these values black and white, in both pictures."""
+        self._levels = (float(levels[0]), float(levels[1]))
         for image in self._images:
             image.setLevels(self._levels)
 
@@ -149,3 +174,10 @@ class KymographView(QWidget):
         place = self._place(event.scenePos())
         if place is not None:
             self.picked.emit(place[1])
+
+
+def _contrast_slider() -> QDoubleRangeSlider:
+    slider = QDoubleRangeSlider(Qt.Orientation.Horizontal)
+    slider.setToolTip("Contrast: what is drawn black and white, in both pictures")
+    slider.setMinimumWidth(120)
+    return slider

@@ -25,13 +25,14 @@ from napari_flowmag._qt.compare import MODES, Compare
 from napari_flowmag._qt.job import Job, Outcome, show_error
 from napari_flowmag._qt.magnify_form import MagnifyForm
 from napari_flowmag._qt.preview import Preview
-from napari_flowmag._qt.widgets import JobBar, Scrolled
+from napari_flowmag._qt.widgets import JobBar, Scrolled, fit_on_screen
 from napari_flowmag._run import run_request
 from napari_flowmag.errors import FlowmagError
 
 if TYPE_CHECKING:
     import napari
     from napari.layers import Image
+    from qtpy.QtGui import QShowEvent
 
     from napari_flowmag._request import Request
     from napari_flowmag.adapt.outcome import Adapted
@@ -116,6 +117,12 @@ class MagnifyDock(QWidget):
         outer = QVBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 0)
         outer.addWidget(Scrolled(content))
+
+    def showEvent(self, event: QShowEvent | None) -> None:  # noqa: N802 - Qt's name
+        """Keep the window on its screen when the dock makes it wider."""
+        super().showEvent(event)
+        # Only after this event does the window know its size.
+        QTimer.singleShot(0, lambda: fit_on_screen(self))
 
     @property
     def running(self) -> bool:

@@ -239,6 +239,23 @@ class Scrolled(QScrollArea):
         return QSize(content.minimumSizeHint().width() + bar.sizeHint().width(), 120)
 
 
+def fit_on_screen(widget: QWidget) -> None:
+    """Make the window of a widget as small as its screen, where it is larger.
+
+    napari gives its first window the size that all of it wants, however small the screen, and docks
+    on the right are then the first that nobody sees.
+    """
+    window, screen = widget.window(), widget.screen()
+    if window is None or screen is None or window.isMaximized() or window.isFullScreen():
+        return
+    room, frame = screen.availableGeometry(), window.frameGeometry()
+    if frame.width() <= room.width() and frame.height() <= room.height():
+        return
+    border = frame.size() - window.size()
+    window.resize(window.size().boundedTo(room.size() - border))
+    window.move(room.topLeft())
+
+
 def _duration(seconds: float) -> str:
     whole = round(seconds)
     if whole < 60:
