@@ -156,3 +156,29 @@ def texture() -> Callable[..., np.ndarray]:
         return 0.5 + np.stack(frames) / 24
 
     return make
+
+
+@pytest.fixture(scope="session")
+def sam_checkpoint(tmp_path_factory) -> Path:
+    """Weights of a tiny Segment Anything, random: they find no object, but answer like it."""
+    modeling = pytest.importorskip("segment_anything.modeling")
+    torch.manual_seed(3)
+    encoder = modeling.ImageEncoderViT(
+        img_size=64,
+        patch_size=16,
+        embed_dim=24,
+        depth=3,
+        num_heads=3,
+        out_chans=32,
+        use_rel_pos=True,
+        window_size=2,
+        global_attn_indexes=(1,),
+    )
+    prompts = modeling.PromptEncoder(32, (4, 4), (64, 64), 16)
+    transformer = modeling.TwoWayTransformer(depth=2, embedding_dim=32, mlp_dim=40, num_heads=8)
+    decoder = modeling.MaskDecoder(
+        transformer_dim=32, transformer=transformer, num_multimask_outputs=3, iou_head_hidden_dim=24
+    )
+    path = tmp_path_factory.mktemp("sam") / "tiny.pth"
+    torch.save(modeling.Sam(encoder, prompts, decoder).state_dict(), path)
+    return path

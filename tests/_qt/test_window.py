@@ -104,6 +104,32 @@ def test_clicks_become_a_mask_and_the_mask_a_region(viewer, qtbot, idle):
     idle()
 
 
+def test_segment_anything_makes_the_mask_of_a_targeted_run(viewer, qtbot, idle, sam_checkpoint):
+    viewer.open_sample("flowmag", "cells")
+    (clip,) = viewer.layers
+    clip.data = clip.data[:3, :96, :128]
+    mask_dock = dock(viewer, "Mask")
+    mask_dock.method.setCurrentIndex(1)
+    mask_dock.checkpoint.set_value(str(sam_checkpoint))
+    mask_dock.click_inside()
+    mask_dock._points.add([[40, 60]])
+    qtbot.waitUntil(lambda: mask_dock.accept_button.isEnabled(), timeout=60_000)
+    # Clicks stay in sight.
+    assert viewer.layers[-1] is mask_dock._points
+    mask_dock.grow.setValue(2)
+    mask_dock.accept()
+    labels = viewer.layers["beating cells mask"]
+    assert 0 < np.count_nonzero(labels.data) < labels.data.size
+    magnify_dock = dock(viewer, "Magnify")
+    magnify_dock.form.alpha.set_value(4)
+    magnify_dock.form.region.labels.set_value(labels)
+    magnify_dock.run_button.click()
+    idle()
+    qtbot.waitUntil(lambda: not magnify_dock.running, timeout=10_000)
+    expected = magnify(clip.data, 4, mask=np.asarray(labels.data))
+    np.testing.assert_array_equal(viewer.layers["beating cells ×4"].data, expected)
+
+
 def test_a_kymograph_follows_its_line(viewer, qtbot, idle, tmp_path):
     from napari_flowmag.kymograph import kymograph
 

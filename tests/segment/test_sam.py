@@ -11,36 +11,12 @@ from napari_flowmag.errors import Cancelled, FlowmagError
 from napari_flowmag.segment import Prompt
 from napari_flowmag.segment.sam import Prepared, SamSegmenter
 
-modeling = pytest.importorskip("segment_anything.modeling")
+pytest.importorskip("segment_anything")
 
 
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
-    torch.manual_seed(3)
-    encoder = modeling.ImageEncoderViT(
-        img_size=64,
-        patch_size=16,
-        embed_dim=24,
-        depth=3,
-        num_heads=3,
-        out_chans=32,
-        use_rel_pos=True,
-        window_size=2,
-        global_attn_indexes=(1,),
-    )
-    prompts = modeling.PromptEncoder(32, (4, 4), (64, 64), 16)
-    transformer = modeling.TwoWayTransformer(depth=2, embedding_dim=32, mlp_dim=40, num_heads=8)
-    decoder = modeling.MaskDecoder(
-        transformer_dim=32, transformer=transformer, num_multimask_outputs=3, iou_head_hidden_dim=24
-    )
-    path = tmp_path_factory.mktemp("sam") / "tiny.pth"
-    torch.save(modeling.Sam(encoder, prompts, decoder).state_dict(), path)
-    return path
-
-
-def test_points_become_a_mask_and_the_mask_a_targeted_magnification(checkpoint):
+def test_points_become_a_mask_and_the_mask_a_targeted_magnification(sam_checkpoint):
     clip = np.random.default_rng(0).integers(0, 4000, (3, 50, 70), dtype=np.uint16)
-    segmenter = SamSegmenter(checkpoint, "cpu")
+    segmenter = SamSegmenter(sam_checkpoint, "cpu")
     prepared = segmenter.prepare(clip[0], lambda: None)
     masks = [
         segmenter.segment(prepared, prompt)
@@ -59,9 +35,9 @@ def test_points_become_a_mask_and_the_mask_a_targeted_magnification(checkpoint):
     assert change[mask].mean() > 2 * change[~mask].mean()
 
 
-def test_it_is_the_model_of_the_file(checkpoint):
-    segmenter = SamSegmenter(checkpoint, "cpu")
-    stored = torch.load(checkpoint, weights_only=True)
+def test_it_is_the_model_of_the_file(sam_checkpoint):
+    segmenter = SamSegmenter(sam_checkpoint, "cpu")
+    stored = torch.load(sam_checkpoint, weights_only=True)
     for name, value in segmenter._predictor.model.state_dict().items():
         torch.testing.assert_close(value, stored[name])
     assert segmenter.model_type == "vit"
@@ -70,7 +46,7 @@ def test_it_is_the_model_of_the_file(checkpoint):
     assert encoder.blocks[0].attn.num_heads == 3
 
 
-def test_stops_while_it_looks_at_the_picture(checkpoint):
+def test_stops_while_it_looks_at_the_picture(sam_checkpoint):
     calls = []
 
     def check():
@@ -78,13 +54,13 @@ def test_stops_while_it_looks_at_the_picture(checkpoint):
         if len(calls) > 3:
             raise Cancelled
 
-    segmenter = SamSegmenter(checkpoint, "cpu")
+    segmenter = SamSegmenter(sam_checkpoint, "cpu")
     with pytest.raises(Cancelled):
         segmenter.prepare(np.zeros((40, 40), np.uint8), check)
     assert segmenter.prepare(np.zeros((40, 40), np.uint8), lambda: None) is not None
 
 
-def test_files_that_hold_no_such_model(tmp_path, checkpoint):
+def test_files_that_hold_no_such_model(tmp_path, sam_checkpoint):
     with pytest.raises(FlowmagError, match="does not exist"):
         SamSegmenter(tmp_path / "none.pth")
     (tmp_path / "text.pth").write_text("hello")
@@ -97,7 +73,7 @@ def test_files_that_hold_no_such_model(tmp_path, checkpoint):
     with pytest.raises(FlowmagError, match="this version knows"):
         SamSegmenter(tmp_path / "part.pth")
     cut = tmp_path / "cut.pth"
-    cut.write_bytes(checkpoint.read_bytes()[:5000])
+    cut.write_bytes(sam_checkpoint.read_bytes()[:5000])
     with pytest.raises(FlowmagError, match="damaged, or no"):
         SamSegmenter(cut)
 

@@ -314,7 +314,10 @@ class MaskDock(QWidget):
         if self._preview is None:
             selection = set(self._viewer.layers.selection)
             self._preview = preview_labels(clip, found)
-            self._viewer.layers.append(self._preview)
+            # Below the clicks, which are to be seen and moved.
+            prompts = (self._points, self._boxes)
+            places = [i for i, layer in enumerate(self._viewer.layers) if layer in prompts]
+            self._viewer.layers.insert(min(places, default=len(self._viewer.layers)), self._preview)
             self._viewer.layers.selection = selection
         else:
             self._preview.data = found.astype(np.uint8)

@@ -9,11 +9,11 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import (
     QComboBox,
     QFileDialog,
-    QLabel,
     QSizePolicy,
     QVBoxLayout,
     QWidget,
 )
+from superqt import QElidingLabel
 
 from napari_flowmag._preload import preload_torch
 from napari_flowmag._qt.job import Handle, Job, Outcome
@@ -113,9 +113,9 @@ class DeviceBox(QWidget):
         self.choice.setEditable(True)  # for cuda:1
         self.choice.setCurrentText(device)
         self.choice.setToolTip("auto takes a graphics card if there is one; cuda:1 is the second")
-        self.used = QLabel("known with the first preview")
+        # One line, whatever a card is called: the section that this is in does not grow.
+        self.used = QElidingLabel("known after a preview")
         self.used.setToolTip("What the model really computes on")
-        self.used.setWordWrap(True)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.choice)
@@ -145,7 +145,9 @@ class DeviceBox(QWidget):
 
     def _show(self, device: str, outcome: Outcome) -> None:
         if device == self.value():
-            self.used.setText(outcome.value if outcome.error is None else str(outcome.error))
+            text = outcome.value if outcome.error is None else str(outcome.error)
+            self.used.setText(text)
+            self.used.setToolTip(f"What the model really computes on: {text}")
 
 
 def _describe(device: str, handle: Handle) -> str:
