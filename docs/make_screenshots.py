@@ -19,6 +19,8 @@ import napari
 from PIL import Image
 from qtpy.QtWidgets import QApplication
 
+from napari_flowmag._qt.job import running_jobs
+
 IMAGES = Path(__file__).parent / "images"
 
 
@@ -63,11 +65,13 @@ def magnify() -> None:
     viewer = window("beam", "dark")
     made = dock(viewer, "Magnify")
     made.form.alpha.set_value(20)
-    viewer.dims.set_current_step(0, 12)
+    viewer.dims.set_current_step(0, 9)  # near the largest swing
     shown = []
     made.preview.shown.connect(lambda seconds, frame: shown.append(frame))
     made.live.setChecked(True)
     wait(lambda: bool(shown))
+    pause(1)  # the device that the first preview finds is another wish
+    wait(lambda: not running_jobs())
     shoot(viewer, "gui-magnify")
 
 
