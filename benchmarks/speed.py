@@ -1,81 +1,169 @@
-"""Frames a second of the default model beside the paper's U-Net, in one run.
+"""Frames a second and peak memory of magnifiers by size, batch and precision, in one run.
 
-    python benchmarks/speed.py [--threads 2] [--size 512] [--json]
+    python benchmarks/speed.py [--models default phase …] [--sizes 256 512] [--batches 1 4]
+                               [--precisions auto bf16] [--device cpu] [--threads 2] [--json]
 
-Both magnify the same RGB clip on the CPU with `magnify_frames`; files and what is computed once for
-a clip are left out. The U-Net has the published width and random weights, which cost the same as
-trained ones. The two take turns, so that a busy machine slows both down.
+All magnify the same RGB clip with `magnify_frames`; files and what is computed once for a clip are
+left out. They take turns, so that a busy machine slows all down alike: it is the ratios that say
+something. `unet` is the paper's network at its published width with random weights, which cost the
+same as trained ones. Memory is the peak beyond the loaded model, each in a process of its own.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import statistics
+import subprocess
+import sys
 import time
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from napari_flowmag import load_magnifier
+from napari_flowmag.evaluate.cost import moving_clip, peak_memory
 from napari_flowmag.magnify import magnify_frames
 from napari_flowmag.models.base import Magnifier
 from napari_flowmag.models.unet import UNetMagnifier
-from napari_flowmag.synthetic.clips import translating_texture
+
+MODELS = [
+    "default",
+    "unet",
+    "warp-nearest:dis",
+    "warp-bilinear:dis",
+    "lucas-kanade",
+    "linear",
+    "phase",
+]
+SLOW = 1.0  # seconds a frame from which fewer frames will do
+
+
+@dataclass(frozen=True)
+class Setting:
+    model: str
+    size: int
+    batch: int
+    precision: str
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", default="default", help="name or path of the model to compare")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--models", nargs="+", default=MODELS, help="names or paths, or unet")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[512], help="side in px")
+    parser.add_argument("--batches", type=int, nargs="+", default=[1])
+    parser.add_argument("--precisions", nargs="+", default=["auto"])
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads")
-    parser.add_argument("--size", type=int, default=512, help="height and width in px")
-    parser.add_argument("--frames", type=int, default=10, help="frames of the clip (the U-Net: 2)")
+    parser.add_argument("--frames", type=int, default=10, help="frames of the clip")
     parser.add_argument("--turns", type=int, default=3, help="turns; the median counts")
     parser.add_argument("--json", action="store_true", help="print JSON")
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-
-    clip = moving_picture(arguments.frames, arguments.size)
-    model = load_magnifier(arguments.model, device="cpu")
-    unet = UNetMagnifier(width=64).eval()
-    ours, theirs = [], []
-    for _ in range(arguments.turns):
-        ours.append(seconds_a_frame(clip, model))
-        theirs.append(seconds_a_frame(clip[:2], unet))
-    report(statistics.median(ours), statistics.median(theirs), arguments)
-
-
-def moving_picture(frames: int, size: int) -> NDArray[np.uint8]:
-    shift = 0.3 * np.stack([np.arange(frames), np.zeros(frames)], axis=1)
-    pictures = translating_texture(shift, size=(size, size))
-    return np.round(255 * pictures).astype(np.uint8)
+    parser.add_argument("--memory-of", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    use_threads(options.threads)
+    if options.memory_of:
+        print(peak(Setting(**json.loads(options.memory_of)), options.device))
+        return
+    rows = []
+    for size, batch, precision in itertools.product(
+        options.sizes, options.batches, options.precisions
+    ):
+        settings = [Setting(model, size, batch, precision) for model in options.models]
+        rows += measure(settings, options)
+    print(json.dumps(rows)) if options.json else report(rows)
 
 
-def seconds_a_frame(clip: NDArray[np.uint8], magnifier: Magnifier) -> float:
-    frames = magnify_frames(clip, 8, model=magnifier, device="cpu")
-    next(frames)  # the reference, with what is computed once for a clip
+def measure(settings: list[Setting], options: argparse.Namespace) -> list[dict[str, object]]:
+    clip = moving_clip(max(options.frames, settings[0].batch + 1), settings[0].size)
+    models = [load(setting.model, options.device) for setting in settings]
+    seconds: list[list[float]] = [[] for _ in settings]
+    for _ in range(options.turns):
+        for setting, model, spent in zip(settings, models, seconds, strict=True):
+            few = clip[:2] if spent and spent[0] > SLOW else clip
+            spent.append(seconds_a_frame(few, model, setting, options.device))
+    reference = dict(zip(options.models, map(statistics.median, seconds), strict=True)).get("unet")
+    rows = []
+    for setting, spent in zip(settings, seconds, strict=True):
+        median = statistics.median(spent)
+        row = asdict(setting) | {
+            "frames_a_second": 1 / median,
+            "mebibytes": memory(setting, options),
+        }
+        rows.append(row | {"ratio_to_unet": reference / median if reference else None})
+    return rows
+
+
+def use_threads(count: int) -> None:
+    torch.set_num_threads(count)
+    try:
+        import cv2
+
+        cv2.setNumThreads(count)
+    except ImportError:
+        pass
+
+
+def load(model: str, device: str) -> Magnifier:
+    if model == "unet":
+        return UNetMagnifier(width=64).eval().to(device)
+    return load_magnifier(model, device)
+
+
+def seconds_a_frame(
+    clip: NDArray[np.uint8], magnifier: Magnifier, setting: Setting, device: str
+) -> float:
+    frames = magnify_frames(
+        clip,
+        8,
+        model=magnifier,
+        device=device,
+        batch=setting.batch,
+        precision=setting.precision,
+    )
+    # The first batch comes with what is computed once for a clip.
+    for _ in range(min(setting.batch, len(clip) - 1)):
+        next(frames)
     start = time.perf_counter()
     count = sum(1 for _ in frames)
     return (time.perf_counter() - start) / count
 
 
-def report(ours: float, theirs: float, arguments: argparse.Namespace) -> None:
-    facts = {
-        "model": arguments.model,
-        "size": arguments.size,
-        "threads": arguments.threads,
-        "model_fps": 1 / ours,
-        "unet_fps": 1 / theirs,
-        "ratio": theirs / ours,
-    }
-    if arguments.json:
-        print(json.dumps(facts))
-        return
-    print(f"{arguments.size} × {arguments.size} px RGB on {arguments.threads} CPU threads")
-    print(f"{arguments.model}: {1 / ours:.2f} frames/s ({ours:.3f} s a frame)")
-    print(f"paper's U-Net: {1 / theirs:.2f} frames/s ({theirs:.3f} s a frame)")
-    print(f"ratio: {theirs / ours:.1f}")
+def memory(setting: Setting, options: argparse.Namespace) -> float:
+    command = [sys.executable, __file__, "--memory-of", json.dumps(asdict(setting))]
+    command += ["--device", options.device, "--threads", str(options.threads)]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def peak(setting: Setting, device: str) -> float:
+    """Peak memory in MiB beyond that of the loaded model: of the process, or of the card."""
+    clip = moving_clip(setting.batch + 2, setting.size)
+    model = load(setting.model, device)
+    before = peak_memory(device)
+    seconds_a_frame(clip, model, setting, device)
+    return (peak_memory(device) - before) / 2**20
+
+
+def report(rows: list[dict[str, object]]) -> None:
+    heads = ("model", "size", "batch", "precision", "frames/s", "× U-Net", "MiB")
+    print(f"{heads[0]:24s}" + "".join(f"{head:>11s}" for head in heads[1:]))
+    for row in rows:
+        ratio = "–" if row["ratio_to_unet"] is None else f"{row['ratio_to_unet']:.1f}"
+        cells = (
+            row["size"],
+            row["batch"],
+            row["precision"],
+            f"{row['frames_a_second']:.2f}",
+            ratio,
+        )
+        print(
+            f"{row['model']:24}"
+            + "".join(f"{c!s:>11s}" for c in (*cells, f"{row['mebibytes']:.0f}"))
+        )
 
 
 if __name__ == "__main__":

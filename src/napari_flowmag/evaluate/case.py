@@ -61,16 +61,21 @@ class Case:
         Makes the sample; the same one every time.
     level
         Value of what the set varies, such as px of displacement; None where it varies nothing.
+    group
+        Tasks of one group are averaged, and it is the heading of their figures.
     """
 
     name: str
     alpha: float
     make: Callable[[], Sample]
     level: float | None = None
+    group: str = ""
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", self.name):
             raise FlowmagError(f"case {self.name!r}: letters, digits, '.', '_' and '-' only")
+        if not self.group:
+            object.__setattr__(self, "group", f"α = {self.alpha:g}")
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,65 @@
+"""The flow estimators that judge: several, so that no magnifier is judged by its own alone."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_flowmag.errors import FlowmagError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+QUICK_FLOWS = ("dis", "farneback")
+FULL_FLOWS = ("dis", "farneback", "default", "raft_large")
+OPTIONS: dict[str, dict[str, Any]] = {"raft_large": {"updates": 20}, "raft_small": {"updates": 20}}
+"""The paper judges by RAFT with 20 updates, more than it trains with (Section 4)."""
+
+Flow = Callable[["Tensor", "Tensor"], "Tensor"]
+
+
+def load_judges(
+    names: Sequence[str], device: str, *, optional: Callable[[str], None] | None = None
+) -> dict[str, Flow]:
+    """Load flow estimators.
+
+    Parameters
+    ----------
+    names
+        What :func:`~napari_flowmag.flow.load_flow` takes.
+    device
+        Where they compute.
+    optional
+        Told, in one line, of an estimator that cannot be loaded and is left out; without it that
+        is an error.
+
+    Raises
+    ------
+    FlowmagError
+        If an estimator cannot be loaded, or none is left.
+    """
+    from napari_flowmag.flow import load_flow
+
+    judges: dict[str, Flow] = {}
+    for name in names:
+        try:
+            judges[name] = load_flow(name, device, **OPTIONS.get(name, {}))
+        except FlowmagError as error:
+            if optional is None:
+                raise
+            optional(f"flow {name} is left out: {error}")
+    if not judges:
+        raise FlowmagError('no flow estimator is left to judge by: pip install "flowmag[eval]"')
+    return judges
+
+
+def judges_key(names: Sequence[str]) -> str:
+    """Return a hash of who judges, and how."""
+    from napari_flowmag.evaluate.methods import code_fingerprint
+
+    weights = [Path(name).read_bytes() if Path(name).is_file() else b"" for name in names]
+    parts = [repr([(name, OPTIONS.get(name)) for name in names]).encode(), *weights]
+    parts.append(code_fingerprint().encode())
+    return hashlib.sha256(b"".join(parts)).hexdigest()

@@ -1,0 +1,193 @@
+"""What is compared: magnifiers by name, doing nothing, and folders of anybody's output frames."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_flowmag.errors import FlowmagError
+from napari_flowmag.evaluate.case import Case, CaseSet, Sample
+
+Magnified = NDArray[Any]
+
+IDENTITY = "identity"
+"""The method that gives every frame back: what all others have to beat."""
+
+DEFAULT_METHODS = (
+    "default",
+    "warp-nearest:dis",
+    "warp-bilinear:dis",
+    "lucas-kanade",
+    "linear",
+    "phase",
+    IDENTITY,
+)
+
+
+@dataclass(frozen=True)
+class Method:
+    """Something that magnifies.
+
+    Attributes
+    ----------
+    name
+        As the user called it; heading of its column.
+    key
+        Changes when what it gives would: a hash of weights and code, or of a folder.
+    magnify
+        (set, case, sample) → frames in shape and values of the sample's; None where the method has
+        no answer to this task.
+    measured
+        Whether it runs here, so that its time says something.
+    """
+
+    name: str
+    key: str
+    magnify: Callable[[CaseSet, Case, Sample], Magnified | None]
+    measured: bool = True
+
+
+def make_methods(
+    names: Sequence[str], outputs: Sequence[tuple[str, Path]] = (), device: str = "auto"
+) -> list[Method]:
+    """Make the methods of an evaluation; models are loaded when they first magnify.
+
+    Parameters
+    ----------
+    names
+        Each ``identity``, or what :func:`~napari_flowmag.models.load_magnifier` takes.
+    outputs
+        (name, folder) of frames that other programs have magnified; see :func:`folder_method`.
+    device
+        Where models compute.
+
+    Raises
+    ------
+    FlowmagError
+        If a model or a folder does not exist, or two methods have the same name.
+    """
+    methods = [identity() if name == IDENTITY else model_method(name, device) for name in names]
+    methods += [folder_method(name, folder) for name, folder in outputs]
+    called = [method.name for method in methods]
+    if twice := sorted({name for name in called if called.count(name) > 1}):
+        raise FlowmagError(f"two methods are called '{twice[0]}': give each a name of its own")
+    return methods
+
+
+def identity() -> Method:
+    """Return the method that changes nothing."""
+    return Method(IDENTITY, "1", lambda cases, case, sample: sample.frames, measured=False)
+
+
+def model_method(name: str, device: str = "auto") -> Method:
+    """Return a magnifier as a method, run as ``flowmag magnify`` runs it.
+
+    Parameters
+    ----------
+    name
+        What :func:`~napari_flowmag.models.load_magnifier` takes.
+    device
+        Where it computes.
+    """
+    from napari_flowmag.models import find_model
+
+    path = find_model(name)
+    weights = path.read_bytes() if path is not None and path.is_file() else b""
+    key = hashlib.sha256(name.encode() + weights + code_fingerprint().encode()).hexdigest()
+
+    @functools.cache
+    def load() -> Any:
+        from napari_flowmag.models import load_magnifier
+
+        return load_magnifier(name, device)
+
+    def magnify(cases: CaseSet, case: Case, sample: Sample) -> Magnified:
+        from napari_flowmag.magnify import magnify as run
+
+        return run(sample.frames, case.alpha, model=load(), value_range=sample.value_range)
+
+    return Method(name, key, magnify)
+
+
+def folder_method(name: str, folder: Path) -> Method:
+    """Return as a method what another program has made of the tasks.
+
+    Parameters
+    ----------
+    name
+        What to call it.
+    folder
+        Holds ``SET/CASE``, a folder of frames, or ``SET/CASE.EXT``, a clip, in any format that
+        flowmag reads: all frames of the task, the reference included. Tasks may be missing.
+
+    Raises
+    ------
+    FlowmagError
+        If there is no such folder.
+    """
+    if not folder.is_dir():
+        raise FlowmagError(f"{name}={folder}: no such folder")
+    files = sorted(p for p in folder.rglob("*") if p.is_file())
+    if not files:
+        raise FlowmagError(f"{name}={folder}: an empty folder; SET/CASE is looked for in it")
+    marks = [(str(p.relative_to(folder)), p.stat().st_size, p.stat().st_mtime_ns) for p in files]
+    key = hashlib.sha256(repr(marks).encode()).hexdigest()
+
+    def magnify(cases: CaseSet, case: Case, sample: Sample) -> Magnified | None:
+        place = folder / cases.name
+        found = sorted(p for p in place.glob(f"{case.name}*") if _is_case(p, case.name))
+        return _read(found[0], sample) if found else None
+
+    return Method(name, key, magnify, measured=False)
+
+
+def _is_case(path: Path, name: str) -> bool:
+    return path.name == name or (path.is_file() and path.stem == name)
+
+
+def _read(path: Path, sample: Sample) -> Magnified:
+    from napari_flowmag.io import read_clip
+
+    clip = read_clip(path)
+    frames = np.asarray(clip.frames)
+    grey_as_colour = frames.ndim == 4 and sample.frames.ndim == 3
+    if grey_as_colour:
+        frames = frames[..., :3].mean(axis=-1)
+    elif frames.ndim == 4:
+        frames = frames[..., :3]
+    if frames.shape != sample.frames.shape:
+        raise FlowmagError(
+            f"{path}: frames of shape {frames.shape}, but the task has {sample.frames.shape}"
+        )
+    low, high = sample.value_range
+    if np.issubdtype(clip.frames.dtype, np.integer) and sample.frames.dtype != clip.frames.dtype:
+        top = float(np.iinfo(clip.frames.dtype).max)
+        return np.asarray(low + (high - low) * frames / top, dtype=np.float32)
+    return np.asarray(frames)
+
+
+_ELSEWHERE = ("cli", "_qt", "train", "adapt", "io", "segment")
+_REPORTS = ("cost", "pictures", "published", "report", "run", "store", "summary")
+
+
+@functools.cache
+def code_fingerprint() -> str:
+    """Return a hash of all code of flowmag's that decides about magnified frames and figures."""
+    import napari_flowmag
+
+    root = Path(napari_flowmag.__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        place = path.relative_to(root)
+        elsewhere = place.parts[0] in _ELSEWHERE or place.parts[0].startswith("_")
+        reports = place.parts[0] == "evaluate" and place.stem.split("_")[0] in _REPORTS
+        if not elsewhere and not reports:
+            digest.update(str(place).encode() + path.read_bytes())
+    return digest.hexdigest()

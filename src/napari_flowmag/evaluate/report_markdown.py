@@ -1,0 +1,39 @@
+"""A report as Markdown."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from napari_flowmag.evaluate.published import PUBLISHED
+from napari_flowmag.evaluate.report_tables import Table, cost_table, published_table, tables_of
+
+if TYPE_CHECKING:
+    from napari_flowmag.evaluate.report import Report
+
+
+def to_markdown(report: Report) -> str:
+    """Return a report's words and tables; curves and pictures are in the HTML."""
+    parts = ["# Evaluation of motion magnification", ""]
+    parts += [f"- {name}: {value}" for name, value in report.facts.items()]
+    parts += [f"- judged by: {', '.join(report.flows)}", ""]
+    for found, means in zip(report.found, report.means, strict=True):
+        cases = found.cases
+        parts += [f"## {cases.title}", "", cases.description, ""]
+        parts += [f"{len(cases.cases)} tasks; columns: {cases.varies or 'magnification'}.", ""]
+        for table in tables_of(means, report.flows):
+            parts += _table(table)
+        for published in PUBLISHED:
+            if published.cases == cases.name:
+                parts += _table(published_table(published))
+    if report.costs:
+        parts += ["## Speed and memory", "", *_table(cost_table(report.costs))]
+    return "\n".join(parts)
+
+
+def _table(table: Table) -> list[str]:
+    lines = [f"**{table.title}**", "", "| | " + " | ".join(table.head) + " |"]
+    lines.append("|---" * (len(table.head) + 1) + "|")
+    for method, cells in table.rows.items():
+        texts = [f"**{cell.text}**" if cell.best else cell.text for cell in cells]
+        lines.append(f"| {method} | " + " | ".join(texts) + " |")
+    return [*lines, ""]

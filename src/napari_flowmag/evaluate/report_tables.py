@@ -1,0 +1,124 @@
+"""Tables of a report, as text in cells: what Markdown and HTML have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from napari_flowmag.evaluate.cost import SIDE, Cost
+from napari_flowmag.evaluate.published import PublishedTable
+from napari_flowmag.evaluate.summary import COLUMNS, MOTION_ERROR, Column, Mean
+
+NOTHING = "–"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A value in a table.
+
+    Attributes
+    ----------
+    text
+        What is written.
+    best
+        Whether no other value of its column is better.
+    """
+
+    text: str
+    best: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table: a row for each method.
+
+    Attributes
+    ----------
+    title
+        What is in it.
+    head
+        Headings of the columns after the first, which holds the methods.
+    rows
+        Method → its cells.
+    """
+
+    title: str
+    head: tuple[str, ...]
+    rows: dict[str, tuple[Cell, ...]]
+
+
+def tables_of(means: Sequence[Mean], flows: Sequence[str]) -> list[Table]:
+    """Return the tables of a set: one for each figure that any of its tasks has.
+
+    Parameters
+    ----------
+    means
+        Of the set.
+    flows
+        Who judged; each gets a table of motion errors of its own where there are several.
+    """
+    columns = list(COLUMNS)
+    if len(flows) > 1:
+        place = next(i for i, c in enumerate(columns) if c.key == MOTION_ERROR) + 1
+        columns[place:place] = [
+            Column(f"{MOTION_ERROR}[{flow}]", f"Motion error in px by {flow}", 3, "low")
+            for flow in flows
+        ]
+    there = [c for c in columns if any(c.key in mean.figures for mean in means)]
+    return [_table(column, means) for column in there]
+
+
+def _table(column: Column, means: Sequence[Mean]) -> Table:
+    groups = tuple(dict.fromkeys(mean.group for mean in means))
+    methods = dict.fromkeys(mean.method for mean in means)
+    values = {(m.method, m.group): m.figures.get(column.key) for m in means}
+    best = {
+        group: _best(column, [values.get((method, group)) for method in methods])
+        for group in groups
+    }
+    rows = {
+        method: tuple(_cell(column, values.get((method, g)), best[g]) for g in groups)
+        for method in methods
+    }
+    return Table(column.title, groups, rows)
+
+
+def _distance(column: Column, value: float) -> float:
+    if isinstance(column.best, float):
+        return abs(value - column.best)
+    return value if column.best == "low" else -value
+
+
+def _best(column: Column, values: Sequence[float | None]) -> float | None:
+    known = [v for v in values if v is not None]
+    return min(known, key=lambda v: _distance(column, v)) if len(known) > 1 else None
+
+
+def _cell(column: Column, value: float | None, best: float | None) -> Cell:
+    if value is None:
+        return Cell(NOTHING)
+    text = f"{value:.{column.digits}f}"
+    # What looks the same as the best is as good.
+    return Cell(text, best is not None and text == f"{best:.{column.digits}f}")
+
+
+def published_table(table: PublishedTable) -> Table:
+    """Return a table of the paper's."""
+    rows = {
+        method: tuple(Cell(NOTHING if v is None else f"{v:g}") for v in values)
+        for method, values in table.rows.items()
+    }
+    return Table(f"Published: {table.title}", table.columns, rows)
+
+
+def cost_table(costs: Sequence[Cost]) -> Table:
+    """Return the table of speed and memory."""
+    rows = {
+        cost.method: (
+            Cell(f"{1 / cost.seconds:.2f}" if cost.seconds > 0 else NOTHING),
+            Cell(f"{cost.mebibytes:.0f}" if cost.mebibytes == cost.mebibytes else NOTHING),
+        )
+        for cost in costs
+    }
+    title = f"Speed and memory at {SIDE} × {SIDE} px, colour, ×10"
+    return Table(title, ("frames/s", "MiB beyond the loaded model"), rows)

@@ -1,0 +1,122 @@
+"""Every method does every task and is judged; what is done is kept and not done again."""
+
+from __future__ import annotations
+
+import functools
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from napari_flowmag.errors import Cancelled
+from napari_flowmag.evaluate.case import Case, CaseSet, Sample
+from napari_flowmag.evaluate.figures import judge
+from napari_flowmag.evaluate.judges import Flow, judges_key
+from napari_flowmag.evaluate.methods import Magnified, Method
+from napari_flowmag.evaluate.pictures import has_pictures, shown_cases, write_pictures
+from napari_flowmag.evaluate.store import Result, Store
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class SetResults:
+    """What all methods made of a set.
+
+    Attributes
+    ----------
+    cases
+        The set.
+    results
+        Name of a method → its results in the order of the tasks.
+    """
+
+    cases: CaseSet
+    results: dict[str, list[Result]]
+
+
+def run(
+    sets: Sequence[CaseSet],
+    methods: Sequence[Method],
+    flows: Mapping[str, Flow],
+    out: Path,
+    *,
+    progress: Progress | None = None,
+    cancel: threading.Event | None = None,
+) -> list[SetResults]:
+    """Let every method do every task.
+
+    Parameters
+    ----------
+    sets, methods
+        What is done, and by whom.
+    flows
+        Name → estimator that judges.
+    out
+        Folder in which results and pictures are kept. A run that was stopped goes on where it was
+        when it is started again with the same folder.
+    progress
+        Called with (done, in all), counted in methods × tasks.
+    cancel
+        Once set, the run ends after the task at hand.
+
+    Returns
+    -------
+    list of SetResults
+        In the order of the sets.
+
+    Raises
+    ------
+    Cancelled
+        If `cancel` was set.
+    FlowmagError
+        If a method cannot do a task.
+    """
+    judged_by = judges_key(list(flows))
+    total = sum(len(cases.cases) for cases in sets) * len(methods)
+    done, found = 0, []
+    for cases in sets:
+        stores = [Store(out / "results", cases, method, judged_by) for method in methods]
+        shown = shown_cases(cases)
+        for case in cases.cases:
+            sample = functools.cache(case.make)  # not made at all where everything is done
+            folder = out / "pictures" / cases.name / case.name if case in shown else None
+            for method, store in zip(methods, stores, strict=True):
+                if cancel is not None and cancel.is_set():
+                    raise Cancelled
+                if case.name not in store.results or not has_pictures(folder, method):
+                    _do(cases, case, sample(), method, store, flows, folder)
+                done += 1
+                if progress:
+                    progress(done, total)
+        found.append(SetResults(cases, _in_order(cases, methods, stores)))
+    return found
+
+
+def _do(
+    cases: CaseSet,
+    case: Case,
+    sample: Sample,
+    method: Method,
+    store: Store,
+    flows: Mapping[str, Flow],
+    folder: Path | None,
+) -> None:
+    began = time.perf_counter()
+    magnified: Magnified | None = method.magnify(cases, case, sample)
+    seconds = (time.perf_counter() - began) / (len(sample.frames) - 1)
+    figures = {} if magnified is None else judge(sample, magnified, case.alpha, flows)
+    if magnified is not None and folder is not None:
+        write_pictures(folder, sample, method, magnified)
+    if case.name not in store.results:
+        store.add(Result(case.name, case.alpha, case.level, figures, seconds))
+
+
+def _in_order(
+    cases: CaseSet, methods: Sequence[Method], stores: Sequence[Store]
+) -> dict[str, list[Result]]:
+    return {
+        method.name: [store.results[case.name] for case in cases.cases]
+        for method, store in zip(methods, stores, strict=True)
+    }
