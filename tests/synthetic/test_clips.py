@@ -92,7 +92,10 @@ def test_motions_start_at_rest_and_reach_their_amplitude() -> None:
         np.testing.assert_array_equal(motion[0], 0)
         assert np.abs(motion).max() == pytest.approx(0.3, abs=0.003)
     np.testing.assert_allclose(sinusoid()[16:32], sinusoid()[:16], atol=1e-12)
-    assert (ramp_and_hold()[32:, 0] == 0.3).all()
+    ramp = ramp_and_hold()[:, 0]
+    assert (ramp[:17] == 0).all()
+    np.testing.assert_allclose(np.diff(ramp[16:33]), 0.3 / 16)
+    assert (ramp[32:] == 0.3).all()
 
 
 @pytest.mark.parametrize("name", known_motions())

@@ -226,8 +226,11 @@ def sinusoid(length: int = 64, amplitude: float = AMPLITUDE) -> NDArray[np.float
 
 
 def ramp_and_hold(length: int = 64, amplitude: float = AMPLITUDE) -> NDArray[np.float64]:
-    """Return (T, 2) px of a drift to the right in the first half that then stays there."""
-    ramp = amplitude * np.clip(2 * np.arange(length) / length, 0, 1)
+    """Return (T, 2) px of a quarter at rest, a quarter of drift to the right, and holding there.
+
+    Of 64 frames, 0 to 16 are at rest, and from frame 32 on the amplitude is reached.
+    """
+    ramp = amplitude * np.clip(4 * np.arange(length) / length - 1, 0, 1)
     return np.stack([ramp, np.zeros(length)], axis=1)
 
 
@@ -267,7 +270,7 @@ def known_motion(
     name
         "whole": everything moves by a sinusoid. "disk": only a disk of radius 60 px does, in
         front of still ground. "noise": the same with Gaussian noise of 4 grey levels of 255.
-        "ramp": the disk drifts to the right and stays there.
+        "ramp": the disk rests, drifts to the right and stays there.
     factor
         Magnification of the motion. With a factor other than 1 the clip is the ideal result of
         magnifying the one with factor 1, and therefore free of noise.
