@@ -125,6 +125,14 @@ def test_clips_repeat_with_their_seed() -> None:
     assert np.abs(first - other).mean() > 0.02
 
 
+def test_every_nth_frame_is_one_of_the_whole_clip() -> None:
+    whole = known_motion("ramp", length=12, size=SMALL)
+    some = known_motion("ramp", length=12, size=SMALL, every=5)
+    np.testing.assert_array_equal(some.frames, whole.frames[::5])
+    np.testing.assert_array_equal(some.displacement, whole.displacement[::5])
+    assert some.fps == pytest.approx(whole.fps / 5)
+
+
 def test_bad_requests_are_named() -> None:
     with pytest.raises(FlowmagError, match="whole, disk, noise, ramp"):
         known_motion("spiral")

@@ -262,6 +262,7 @@ def known_motion(
     size: tuple[int, int] = (256, 256),
     amplitude: float = AMPLITUDE,
     seed: int = 0,
+    every: int = 1,
 ) -> KnownClip:
     """Render one of the standard clips that magnifiers are measured on.
 
@@ -282,6 +283,8 @@ def known_motion(
         Largest displacement before magnification, px.
     seed
         Seed of the texture and of the noise.
+    every
+        Render every n-th of the frames only.
 
     Returns
     -------
@@ -296,7 +299,7 @@ def known_motion(
     if name not in _RECIPES:
         raise FlowmagError(f"no known-motion clip {name!r}: choose one of {', '.join(_RECIPES)}")
     recipe = _RECIPES[name]
-    motion = recipe.motion(length, amplitude)
+    motion = recipe.motion(length, amplitude)[::every]
     frames = recipe.render(motion, factor=factor, size=size, seed=seed)
     if recipe.noise and factor == 1:
         rng = np.random.default_rng((seed, 2))
@@ -308,7 +311,13 @@ def known_motion(
         moving = disk_coverage(size, DISK_RADIUS) > 0.5
     displacement = _magnified(motion, factor)[:, :, None, None] * moving
     return KnownClip(
-        frames, displacement.astype(np.float32), moving, FPS, (1.0, 1.0), "px", f"known-{name}"
+        frames,
+        displacement.astype(np.float32),
+        moving,
+        FPS / every,
+        (1.0, 1.0),
+        "px",
+        f"known-{name}",
     )
 
 
