@@ -309,7 +309,7 @@ def known_motion(
         moving = np.ones(size, dtype=bool)
     else:
         moving = disk_coverage(size, DISK_RADIUS) > 0.5
-    displacement = _magnified(motion, factor)[:, :, None, None] * moving
+    displacement = (_magnified(motion, factor)[:, :, None, None] * moving).astype(np.float32)
     return KnownClip(
         frames,
         displacement.astype(np.float32),

@@ -12,8 +12,11 @@ from napari_flowmag.errors import FlowmagError
 from napari_flowmag.evaluate.case import CaseSet
 from napari_flowmag.evaluate.sets import (
     known,
+    lines,
+    microscopy,
     noise,
     pairs,
+    structure,
     subpixel,
 )
 from napari_flowmag.evaluate.sets.request import Request
@@ -21,6 +24,9 @@ from napari_flowmag.evaluate.sets.request import Request
 _SETS: dict[str, Callable[[Request], CaseSet]] = {
     "subpixel": subpixel.make_set,
     "noise": noise.make_set,
+    "microscopy": microscopy.make_set,
+    "structure": structure.make_set,
+    "lines": lines.make_set,
     "known": known.make_set,
     "pairs": pairs.make_set,
 }

@@ -144,7 +144,7 @@ def read_rgba(path: Path) -> FloatArray:
             pixels = image.convert("RGBA")
     except (OSError, ValueError, SyntaxError) as error:  # what Pillow's decoders raise
         raise FlowmagError(f"{path}: missing, damaged, or no PNG or JPEG picture") from error
-    return np.asarray(pixels, dtype=np.float32) / 255
+    return np.asarray(pixels, dtype=np.float32) / np.float32(255)
 
 
 def shrink(picture: FloatArray, scale: float, shape: tuple[int, int]) -> FloatArray:
@@ -160,7 +160,7 @@ def shrink(picture: FloatArray, scale: float, shape: tuple[int, int]) -> FloatAr
         (H, W) of the result; it begins at the picture's upper left corner.
     """
     blurred = ndimage.gaussian_filter(picture, (scale, scale, 0), mode="nearest", truncate=5)
-    return _sampled(blurred, scale, shape)
+    return _sampled(np.asarray(blurred, dtype=np.float32), scale, shape)
 
 
 def _sampled(picture: FloatArray, step: float, shape: tuple[int, int]) -> FloatArray:
