@@ -23,6 +23,7 @@ from napari_flowmag.synthetic.clips import edge
 
 WIDTHS = (1.0, 1.5, 2.0, 3.0)
 ALPHAS = (10.0, 20.0)
+_PSF = 0.85  # px: sharper lines would alias by more than a hundredth of a pixel
 _SCENES = 4  # a width
 _QUICK_WIDTHS, _QUICK_SCENES = (1.0, 3.0), 1
 _PHASES = np.sin(2 * np.pi * np.arange(5) / 5)  # of the swing, frame by frame
@@ -166,4 +167,4 @@ def _distance(line: Line, other: Line) -> float:
 
 def _box(position: NDArray[np.float64], width: float) -> FloatArray:
     """Return the brightness of a white stripe of some width, seen through the PSF."""
-    return edge(width / 2 - position) + edge(width / 2 + position) - 1
+    return edge(width / 2 - position, _PSF) + edge(width / 2 + position, _PSF) - 1

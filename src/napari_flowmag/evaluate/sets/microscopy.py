@@ -137,11 +137,10 @@ def _sample(kind: str, photons: float, number: int, alpha: float, seed: int) -> 
     place = "microscopy", kind, PHOTONS.index(photons), number
     rng = generator(seed, *place)
     shown, times = specimen(kind, rng), strengths(kind)
-    camera = partial(_counts, photons=photons)
-    truth = np.stack([camera(shown.draw(alpha * s)) for s in times])
+    truth = _OFFSET + _GAIN * photons * np.stack([shown.draw(alpha * s) for s in times])
     y, x = np.mgrid[: SIZE[0], : SIZE[1]].astype(np.float64)
     field = np.stack(shown.field(x, y)) * shown.inside
-    changes = np.ptp(truth, axis=0) > camera(0.5 / 255 * np.ones(())) - _OFFSET
+    changes = np.ptp(truth, axis=0) > _GAIN * photons / 510  # half a grey level of 255
     return Sample(
         frames=np.stack([_recorded(shown.draw(s), photons, rng) for s in times]),
         value_range=(_OFFSET, _OFFSET + 1.25 * _GAIN * photons),
@@ -150,10 +149,6 @@ def _sample(kind: str, photons: float, number: int, alpha: float, seed: int) -> 
         moving=np.asarray(np.hypot(*field) > 0.1 * AMPLITUDE),
         still=still_pixels(np.asarray(changes | shown.inside, dtype=np.float32)),
     )
-
-
-def _counts(brightness: Float64Array, photons: float) -> Float64Array:
-    return np.asarray(_OFFSET + _GAIN * photons * brightness)
 
 
 def _recorded(
