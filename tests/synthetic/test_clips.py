@@ -92,7 +92,10 @@ def test_motions_start_at_rest_and_reach_their_amplitude() -> None:
         np.testing.assert_array_equal(motion[0], 0)
         assert np.abs(motion).max() == pytest.approx(0.3, abs=0.003)
     np.testing.assert_allclose(sinusoid()[16:32], sinusoid()[:16], atol=1e-12)
-    assert (ramp_and_hold()[32:, 0] == 0.3).all()
+    ramp = ramp_and_hold()[:, 0]
+    assert (ramp[:17] == 0).all()
+    np.testing.assert_allclose(np.diff(ramp[16:33]), 0.3 / 16)
+    assert (ramp[32:] == 0.3).all()
 
 
 @pytest.mark.parametrize("name", known_motions())
@@ -120,6 +123,14 @@ def test_clips_repeat_with_their_seed() -> None:
     first, again, other = (known_motion("noise", length=2, seed=s).frames for s in (1, 1, 2))
     np.testing.assert_array_equal(first, again)
     assert np.abs(first - other).mean() > 0.02
+
+
+def test_every_nth_frame_is_one_of_the_whole_clip() -> None:
+    whole = known_motion("ramp", length=12, size=SMALL)
+    some = known_motion("ramp", length=12, size=SMALL, every=5)
+    np.testing.assert_array_equal(some.frames, whole.frames[::5])
+    np.testing.assert_array_equal(some.displacement, whole.displacement[::5])
+    assert some.fps == pytest.approx(whole.fps / 5)
 
 
 def test_bad_requests_are_named() -> None:

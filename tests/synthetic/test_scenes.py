@@ -6,7 +6,7 @@ import pytest
 from napari_flowmag.errors import FlowmagError
 from napari_flowmag.measure import displacement
 from napari_flowmag.synthetic.clips import KnownClip
-from napari_flowmag.synthetic.scenes import demo_clip, demo_kinds, first_mode
+from napari_flowmag.synthetic.scenes import demo_clip, demo_kinds
 
 
 def _strongest(clip: KnownClip) -> np.ndarray:
@@ -61,17 +61,6 @@ def test_scenes_repeat_with_their_seed() -> None:
     first, again, other = (demo_clip("cells", length=2, seed=s).frames for s in (0, 0, 1))
     np.testing.assert_array_equal(first, again)
     assert (first != other).mean() > 0.5
-
-
-def test_the_first_mode_of_a_cantilever() -> None:
-    x = np.linspace(0, 1, 201)
-    mode = first_mode(x)
-    assert mode[0] == pytest.approx(0)
-    assert mode[-1] == pytest.approx(1, abs=1e-6)
-    assert first_mode(np.array([-0.2]))[0] == 0
-    # Bending: the fourth derivative is the mode itself times beta to the fourth.
-    inner = np.diff(mode, 4) * 200**4
-    np.testing.assert_allclose(inner[20:-20], 1.875104**4 * mode[22:-22], rtol=0.02)
 
 
 def test_unknown_scenes_are_named() -> None:

@@ -226,8 +226,11 @@ def sinusoid(length: int = 64, amplitude: float = AMPLITUDE) -> NDArray[np.float
 
 
 def ramp_and_hold(length: int = 64, amplitude: float = AMPLITUDE) -> NDArray[np.float64]:
-    """Return (T, 2) px of a drift to the right in the first half that then stays there."""
-    ramp = amplitude * np.clip(2 * np.arange(length) / length, 0, 1)
+    """Return (T, 2) px of a quarter at rest, a quarter of drift to the right, and holding there.
+
+    Of 64 frames, 0 to 16 are at rest, and from frame 32 on the amplitude is reached.
+    """
+    ramp = amplitude * np.clip(4 * np.arange(length) / length - 1, 0, 1)
     return np.stack([ramp, np.zeros(length)], axis=1)
 
 
@@ -259,6 +262,7 @@ def known_motion(
     size: tuple[int, int] = (256, 256),
     amplitude: float = AMPLITUDE,
     seed: int = 0,
+    every: int = 1,
 ) -> KnownClip:
     """Render one of the standard clips that magnifiers are measured on.
 
@@ -267,7 +271,7 @@ def known_motion(
     name
         "whole": everything moves by a sinusoid. "disk": only a disk of radius 60 px does, in
         front of still ground. "noise": the same with Gaussian noise of 4 grey levels of 255.
-        "ramp": the disk drifts to the right and stays there.
+        "ramp": the disk rests, drifts to the right and stays there.
     factor
         Magnification of the motion. With a factor other than 1 the clip is the ideal result of
         magnifying the one with factor 1, and therefore free of noise.
@@ -279,6 +283,8 @@ def known_motion(
         Largest displacement before magnification, px.
     seed
         Seed of the texture and of the noise.
+    every
+        Render every n-th of the frames only.
 
     Returns
     -------
@@ -293,7 +299,7 @@ def known_motion(
     if name not in _RECIPES:
         raise FlowmagError(f"no known-motion clip {name!r}: choose one of {', '.join(_RECIPES)}")
     recipe = _RECIPES[name]
-    motion = recipe.motion(length, amplitude)
+    motion = recipe.motion(length, amplitude)[::every]
     frames = recipe.render(motion, factor=factor, size=size, seed=seed)
     if recipe.noise and factor == 1:
         rng = np.random.default_rng((seed, 2))
@@ -303,9 +309,15 @@ def known_motion(
         moving = np.ones(size, dtype=bool)
     else:
         moving = disk_coverage(size, DISK_RADIUS) > 0.5
-    displacement = _magnified(motion, factor)[:, :, None, None] * moving
+    displacement = (_magnified(motion, factor)[:, :, None, None] * moving).astype(np.float32)
     return KnownClip(
-        frames, displacement.astype(np.float32), moving, FPS, (1.0, 1.0), "px", f"known-{name}"
+        frames,
+        displacement.astype(np.float32),
+        moving,
+        FPS / every,
+        (1.0, 1.0),
+        "px",
+        f"known-{name}",
     )
 
 

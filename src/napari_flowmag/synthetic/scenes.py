@@ -7,19 +7,24 @@ pixel and is known exactly. As in `clips`, nothing is interpolated between pixel
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from napari_flowmag.errors import FlowmagError
-from napari_flowmag.synthetic.clips import FloatArray, KnownClip, edge, texture
+from napari_flowmag.synthetic.beam import (
+    FIRST_FREQUENCY,
+    MILLIMETRES,
+    beam_motion,
+    beam_pixels,
+    draw_beam,
+)
+from napari_flowmag.synthetic.blobs import Blobs
+from napari_flowmag.synthetic.clips import KnownClip
 
 Float64Array = NDArray[np.float64]
 
-_BETA = 1.875104  # first root of cos(x) cosh(x) = -1: first bending mode of a cantilever
 _DAMPING = 0.008  # share of critical damping: aluminium, with the losses of its clamp
 
 
@@ -63,133 +68,23 @@ def demo_kinds() -> tuple[str, ...]:
     return tuple(_SCENES)
 
 
-@dataclass(frozen=True)
-class _Blobs:
-    """Axis-aligned Gaussian spots: specks, paint or stained structures, each moved as a whole.
-
-    All arrays are (N,), positions and standard deviations in px, `brightness` at the middle.
-    """
-
-    x: Float64Array
-    y: Float64Array
-    sigma_x: Float64Array
-    sigma_y: Float64Array
-    brightness: Float64Array
-
-    def draw(self, dx: Float64Array, dy: Float64Array, height: int, width: int) -> Float64Array:
-        """Sum of all spots, each moved by its own displacement; exact, as Gaussians separate."""
-        across = np.arange(width) - (self.x + dx)[:, None]
-        down = np.arange(height) - (self.y + dy)[:, None]
-        profile_x = np.exp(-0.5 * (across / self.sigma_x[:, None]) ** 2)
-        profile_y = np.exp(-0.5 * (down / self.sigma_y[:, None]) ** 2)
-        return np.asarray((self.brightness[:, None] * profile_y).T @ profile_x)
-
-
-# --- the beam -------------------------------------------------------------------------------
-
-
-def first_mode(position: Float64Array) -> Float64Array:
-    """Return the first bending mode of a cantilever, 1 at its free end.
-
-    Parameters
-    ----------
-    position
-        Distance from the clamp as a share of the length. The mode is 0 behind the clamp.
-    """
-    x = _BETA * np.clip(position, 0, None)
-    ratio = (np.cosh(_BETA) + np.cos(_BETA)) / (np.sinh(_BETA) + np.sin(_BETA))
-    return np.asarray((np.cosh(x) - np.cos(x) - ratio * (np.sinh(x) - np.sin(x))) / 2)
-
-
 def _beam(factor: float, length: int, seed: int) -> KnownClip:
-    height, width, fps, millimetres = 240, 320, 4000.0, 0.8
-    clamp, tip, middle, half = 36.0, 286.0, 120.0, 10.0  # px: 250 × 20 px is 200 × 16 mm
-    rng = np.random.default_rng((seed, 3))
-    wall, block = _wall(height, width, rng), _clamp_block(height, width, clamp, middle, rng)
-    cover_block = (
-        edge(clamp - np.arange(width)) * edge(36 - abs(np.arange(height) - middle))[:, None]
-    )
-    speckles = _speckles(clamp, tip, middle, half, rng)
-
-    frequency = 327.0  # Hz: 0.1615 · 16 mm / (200 mm)² · sqrt(69 GPa / 2700 kg/m³)
-    phase = 2 * np.pi * frequency * np.arange(length) / fps
+    fps = 4000.0
+    phase = 2 * np.pi * FIRST_FREQUENCY * np.arange(length) / fps
     ringing = factor * 0.3 * np.exp(-_DAMPING * phase) * np.sin(phase)
-    x, y = np.arange(width, dtype=float), np.arange(height, dtype=float)[:, None]
-    cover_block = edge(clamp - x) * edge(36 - abs(y - middle))
-    mode = first_mode((x - clamp) / (tip - clamp))
-    still = np.zeros_like(speckles.x)
-    speckle_mode = first_mode((speckles.x - clamp) / (tip - clamp))
-
-    frames = []
-    for swing in ringing:
-        across = (y - middle - swing * mode) / half  # -1 at the upper edge of the bar, 1 below
-        cover = edge(tip - x) * edge(half * (1 - abs(across)))
-        dark = np.exp(-speckles.draw(still, swing * speckle_mode, height, width))
-        paint = (0.86 - 0.12 * across - 0.10 * across**2) * (0.12 + 0.88 * dark)
-        bar = np.array([0.97, 0.96, 0.92])[:, None, None] * paint
-        frames.append(_over(cover_block, block, _over(cover, bar, wall)))
-    pictures = np.moveaxis(np.stack(frames), 1, -1)
+    pictures = draw_beam(ringing[:, None], seed=seed)
     if factor == 1:
         noise = np.random.default_rng((seed, 4)).standard_normal(pictures.shape)
         pictures = pictures + 0.5 / 255 * noise
-
-    moving = (abs(y - middle) < half) & (x > clamp) & (x < tip)
-    displacement = np.zeros((length, 2, height, width), dtype=np.float32)
-    displacement[:, 1] = ringing[:, None, None] * (mode * moving)
     return KnownClip(
         np.round(pictures.clip(0, 1) * 255).astype(np.uint8),
-        displacement,
-        moving,
+        beam_motion(ringing[:, None]),
+        beam_pixels(),
         fps,
-        (millimetres, millimetres),
+        (MILLIMETRES, MILLIMETRES),
         "mm",
         "beam",
     )
-
-
-def _over(cover: NDArray[Any], top: NDArray[Any], below: NDArray[Any]) -> NDArray[Any]:
-    return np.asarray(cover * top + (1 - cover) * below)
-
-
-def _speckles(
-    clamp: float, tip: float, middle: float, half: float, rng: np.random.Generator
-) -> _Blobs:
-    """Black paint sprayed on the white bar, as is usual for measuring vibration by camera."""
-    count = 420
-    size = rng.uniform(1.1, 2.4, count)
-    return _Blobs(
-        x=rng.uniform(clamp - 8, tip + 8, count),
-        y=rng.uniform(middle - half - 6, middle + half + 6, count),
-        sigma_x=size,
-        sigma_y=size * rng.uniform(0.8, 1.25, count),
-        brightness=rng.uniform(0.3, 1.6, count),
-    )
-
-
-def _wall(height: int, width: int, rng: np.random.Generator) -> FloatArray:
-    """Render a plastered wall under a lamp, (3, H, W)."""
-    plaster = texture((height, width), rng, scales=(1.5, 3.0, 40.0)) - 0.5
-    plaster = plaster.mean(axis=0) + 0.2 * (plaster - plaster.mean(axis=0))
-    y, x = np.linspace(-1, 1, height)[:, None], np.linspace(-1, 1, width)
-    lamp = 1 - 0.22 * ((x - 0.3) ** 2 + (y + 0.4) ** 2)
-    colour = np.array([0.36, 0.43, 0.50])[:, None, None]
-    return np.asarray(colour * lamp * (1 + 0.7 * plaster), dtype=np.float32)
-
-
-def _clamp_block(
-    height: int, width: int, clamp: float, middle: float, rng: np.random.Generator
-) -> FloatArray:
-    """Render the steel block that holds the bar, with two screws, (3, H, W)."""
-    steel = 0.2 * (1 + 0.3 * (texture((height, width), rng, channels=1) - 0.5))
-    x, y = np.arange(width), np.arange(height)[:, None]
-    for centre in (middle - 23, middle + 23):
-        depth = 7 - np.hypot(x - clamp / 2, y - centre)
-        steel = _over(edge(depth), 0.42 - 0.012 * (y - centre), steel)
-        steel = _over(edge(depth - 4), np.full_like(steel, 0.10), steel)
-    return np.asarray(steel * np.array([1.0, 1.02, 1.08])[:, None, None], dtype=np.float32)
-
-
-# --- the cells ------------------------------------------------------------------------------
 
 
 def _cells(factor: float, length: int, seed: int) -> KnownClip:
@@ -247,7 +142,7 @@ def _sheet_edge(y: Float64Array) -> Float64Array:
     return np.asarray(186 + 9 * np.sin(y / 31) + 4 * np.sin(y / 13 + 1))
 
 
-def _stained_sheet(height: int, width: int, rng: np.random.Generator) -> _Blobs:
+def _stained_sheet(height: int, width: int, rng: np.random.Generator) -> Blobs:
     """Z-discs along aligned myofibrils, over the haze of what is out of focus."""
     x, y = [], []
     for row in np.arange(-40.0, height + 40.0, 6.5):
@@ -258,14 +153,14 @@ def _stained_sheet(height: int, width: int, rng: np.random.Generator) -> _Blobs:
     discs_x, discs_y = np.concatenate(x), np.concatenate(y)
     haze_x, haze_y = rng.uniform(-20, width, 260), rng.uniform(-20, height + 20, 260)
     brightness = rng.uniform(0.4, 1.2, discs_x.size) * _patches(discs_x, discs_y, rng)
-    everything = _Blobs(
+    everything = Blobs(
         x=np.concatenate([discs_x, haze_x]),
         y=np.concatenate([discs_y, haze_y]),
         sigma_x=np.concatenate([rng.uniform(1.1, 1.5, discs_x.size), rng.uniform(6, 14, 260)]),
         sigma_y=np.concatenate([rng.uniform(1.8, 2.8, discs_x.size), rng.uniform(4, 9, 260)]),
         brightness=np.concatenate([1500 * brightness, rng.uniform(30, 160, 260)]),
     )
-    return _keep(everything, everything.x + everything.sigma_x < _sheet_edge(everything.y) - 1)
+    return everything.keep(everything.x + everything.sigma_x < _sheet_edge(everything.y) - 1)
 
 
 def _patches(x: Float64Array, y: Float64Array, rng: np.random.Generator) -> Float64Array:
@@ -275,17 +170,13 @@ def _patches(x: Float64Array, y: Float64Array, rng: np.random.Generator) -> Floa
     return np.asarray(level[(y / 5).astype(int) % 64, (x / 5).astype(int) % 64])
 
 
-def _debris(height: int, width: int, rng: np.random.Generator) -> _Blobs:
+def _debris(height: int, width: int, rng: np.random.Generator) -> Blobs:
     """Specks that stick to the glass and stay still."""
     count = 70
     x, y = rng.uniform(0, width, count), rng.uniform(0, height, count)
     size, brightness = rng.uniform(1.2, 2.6, count), 60 + 500 * rng.random(count) ** 3
-    specks = _Blobs(x, y, size, size * rng.uniform(0.8, 1.25, count), brightness)
-    return _keep(specks, x - 3 * size > _sheet_edge(y))
-
-
-def _keep(blobs: _Blobs, which: NDArray[np.bool_]) -> _Blobs:
-    return _Blobs(**{name: values[which] for name, values in vars(blobs).items()})
+    specks = Blobs(x, y, size, size * rng.uniform(0.8, 1.25, count), brightness)
+    return specks.keep(x - 3 * size > _sheet_edge(y))
 
 
 _SCENES: dict[str, Callable[[float, int, int], KnownClip]] = {"beam": _beam, "cells": _cells}

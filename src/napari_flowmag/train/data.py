@@ -124,7 +124,9 @@ def _listing(root: Path, split: str) -> Path | None:
     return next((path for path in places if path.is_file()), None)
 
 
-def open_pairs(root: Path, crop: int, split: str = "train") -> PairFolder:
+def open_pairs(
+    root: Path, crop: int, split: str = "train", *, checked: int = CHECKED
+) -> PairFolder:
     """Open pairs in the authors' layout, and check that they can be trained on.
 
     Parameters
@@ -135,6 +137,8 @@ def open_pairs(root: Path, crop: int, split: str = "train") -> PairFolder:
         Shortest side that pictures must have, in px.
     split
         ``train`` or ``test``.
+    checked
+        How many pairs are read for that at most: evenly spread ones, see `spread`.
 
     Raises
     ------
@@ -160,7 +164,7 @@ def open_pairs(root: Path, crop: int, split: str = "train") -> PairFolder:
         if missing := sorted(set(names) - there):
             more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
             raise FlowmagError(f"{folder / missing[0]}: no such picture{more}")
-    for index in spread(len(pairs), CHECKED):
+    for index in spread(len(pairs), checked):
         height, width = pairs.read(index).shape[-2:]
         if min(height, width) < crop:
             raise FlowmagError(
