@@ -9,9 +9,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from napari_flowmag.errors import Cancelled
 from napari_flowmag.evaluate.case import Case, CaseSet, Sample
-from napari_flowmag.evaluate.figures import judge
+from napari_flowmag.evaluate.figures import input_flows, judge
 from napari_flowmag.evaluate.judges import Flow, judges_key
 from napari_flowmag.evaluate.methods import Magnified, Method
 from napari_flowmag.evaluate.pictures import has_pictures, shown_cases, write_pictures
@@ -80,13 +83,13 @@ def run(
         stores = [Store(out / "results", cases, method, judged_by) for method in methods]
         shown = shown_cases(cases)
         for case in cases.cases:
-            sample = functools.cache(case.make)  # not made at all where everything is done
+            task = _Task(cases, case, flows)
             folder = out / "pictures" / cases.name / case.name if case in shown else None
             for method, store in zip(methods, stores, strict=True):
                 if cancel is not None and cancel.is_set():
                     raise Cancelled
                 if case.name not in store.results or not has_pictures(folder, method):
-                    _do(cases, case, sample(), method, store, flows, folder)
+                    task.do(method, store, folder)
                 done += 1
                 if progress:
                     progress(done, total)
@@ -94,22 +97,33 @@ def run(
     return found
 
 
-def _do(
-    cases: CaseSet,
-    case: Case,
-    sample: Sample,
-    method: Method,
-    store: Store,
-    flows: Mapping[str, Flow],
-    folder: Path | None,
-) -> None:
-    began = time.perf_counter()
-    magnified: Magnified | None = method.magnify(cases, case, sample)
-    seconds = (time.perf_counter() - began) / (len(sample.frames) - 1)
-    figures = {} if magnified is None else judge(sample, magnified, case.alpha, flows)
-    if magnified is not None and folder is not None:
-        write_pictures(folder, sample, method, magnified)
-    if case.name not in store.results:
+class _Task:
+    """A task with what all methods share; nothing is made before the first of them needs it."""
+
+    def __init__(self, cases: CaseSet, case: Case, flows: Mapping[str, Flow]) -> None:
+        self._cases, self._case, self._flows = cases, case, flows
+
+    @functools.cached_property
+    def _sample(self) -> Sample:
+        return self._case.make()
+
+    @functools.cached_property
+    def _inputs(self) -> dict[str, NDArray[np.float64]]:
+        return input_flows(self._sample, self._flows)
+
+    def do(self, method: Method, store: Store, folder: Path | None) -> None:
+        """Let a method do it; keep new figures, and pictures where they are wanted."""
+        case, sample = self._case, self._sample
+        began = time.perf_counter()
+        magnified: Magnified | None = method.magnify(self._cases, case, sample)
+        seconds = (time.perf_counter() - began) / (len(sample.frames) - 1)
+        if magnified is not None and folder is not None:
+            write_pictures(folder, sample, method, magnified)
+        if case.name in store.results:
+            return
+        figures = {}
+        if magnified is not None:
+            figures = judge(sample, magnified, case.alpha, self._flows, self._inputs)
         store.add(Result(case.name, case.alpha, case.level, figures, seconds))
 
 

@@ -38,7 +38,12 @@ def make_set(request: Request) -> CaseSet:
         ),
         fingerprint=fingerprint("known", _VERSION, request.seed, every),
         cases=tuple(
-            Case(f"{name}-a{alpha:g}", alpha, partial(_sample, name, alpha, every, request.seed))
+            Case(
+                f"{name}-a{alpha:g}",
+                alpha,
+                partial(_sample, name, alpha, every, request.seed),
+                group=f"{name} ×{alpha:g}",
+            )
             for name in known_motions()
             for alpha in ALPHAS
         ),

@@ -97,6 +97,7 @@ def make_set(request: Request) -> CaseSet:
                 alpha=alpha,
                 make=partial(_sample, source, width, number, alpha, request.seed),
                 level=width,
+                group=f"{width:g} px, ×{alpha:g}",
             )
             for width in widths
             for number in range(scenes)

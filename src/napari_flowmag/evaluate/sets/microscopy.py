@@ -96,6 +96,7 @@ def make_set(request: Request) -> CaseSet:
                 alpha=alpha,
                 make=partial(_sample, kind, level, number, alpha, request.seed),
                 level=level,
+                group=f"{kind}, {level:g} photons, ×{alpha:g}",
             )
             for level in photons
             for kind in KINDS

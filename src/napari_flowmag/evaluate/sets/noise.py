@@ -65,6 +65,7 @@ def _case(sources: Sources, factor: float, number: int, seed: int) -> Case:
         alpha=REACH / motion,
         make=partial(_sample, sources, factor, motion, place, seed),
         level=factor,
+        group=f"noise {factor:.3g}",
     )
 
 

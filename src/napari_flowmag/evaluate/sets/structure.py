@@ -51,6 +51,7 @@ def make_set(request: Request) -> CaseSet:
                 alpha=alpha,
                 make=partial(_sample, order, alpha, every, request.seed),
                 level=float(order),
+                group=f"mode {order}, ×{alpha:g}",
             )
             for order in ORDERS
             for alpha in ((10.0,) if request.quick else ALPHAS)

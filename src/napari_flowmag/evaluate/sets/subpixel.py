@@ -44,6 +44,7 @@ def make_set(request: Request) -> CaseSet:
             alpha=REACH / level,
             make=partial(_sample, sources, level, number, request.seed),
             level=level,
+            group=f"{level:g} px",
         )
         for level in levels
         for number in range(pairs)

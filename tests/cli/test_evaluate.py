@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import tifffile
+
+from napari_flowmag.cli import main
+
+
+def test_a_report_of_one_set(tmp_path, capsys):
+    out = tmp_path / "out"
+    words = ["evaluate", "--quick", "-o", str(out), "--sets", "subpixel", "--method", "identity"]
+    words += ["--flow", "lucas_kanade", "--device", "cpu", "--threads", "1"]
+    assert main([*words, "--json"]) == 0
+    (printed,) = json.loads(capsys.readouterr().out)
+    assert printed["set"] == "subpixel"
+    assert {mean["method"] for mean in printed["means"]} == {"identity"}
+    assert all(mean["figures"]["ssim"] < 1 for mean in printed["means"])
+    assert {path.name for path in out.iterdir()} == {
+        "report.html", "report.json", "report.md", "results", "pictures",
+    }  # fmt: skip
+    before = [p.stat().st_mtime_ns for p in sorted((out / "results").rglob("*.jsonl"))]
+    assert main(words) == 0
+    assert before == [p.stat().st_mtime_ns for p in sorted((out / "results").rglob("*.jsonl"))]
+    assert str(out / "report.html") in capsys.readouterr().out
+
+
+def test_tasks_for_another_program_and_what_it_made(tmp_path, capsys):
+    tasks, out = tmp_path / "tasks", tmp_path / "out"
+    words = ["evaluate", "--quick", "-o", str(out), "--sets", "known", "--flow", "lucas_kanade"]
+    assert main([*words, "--export", str(tasks)]) == 0
+    assert not out.exists()
+    listed = json.loads((tasks / "tasks.json").read_text())
+    assert {task["alpha"] for task in listed} == {5, 10, 20}
+    frames = tifffile.imread(tasks / listed[0]["file"])
+    assert frames.dtype == np.float32
+    assert frames.shape[1:] == (256, 256, 3)
+    for task in listed[1:]:
+        (tasks / task["file"]).unlink()
+    capsys.readouterr()
+    options = ["--method", "identity", "--outputs", f"same={tasks}", "--threads", "1", "--json"]
+    assert main([*words, *options]) == 0
+    (printed,) = json.loads(capsys.readouterr().out)
+    means = {(m["method"], m["group"]): m for m in printed["means"]}
+    first = "whole ×5"
+    same, identity = means["same", first]["figures"], means["identity", first]["figures"]
+    assert same["psnr"] == pytest.approx(identity["psnr"], abs=0.01)
+    assert means["same", "disk ×5"]["count"] == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        ("no set 'stars'", "--sets stars"),
+        ("give NAME=DIR", "--outputs folder"),
+        ("no such folder", "--outputs mine=missing"),
+        ("unknown model 'nobody'", "--method nobody"),
+        ("unknown flow 'nobody'", "--flow nobody --method identity --sets lines"),
+        ("give 1 or more", "--threads 0"),
+        ("missing", "--sets pairs --pairs missing"),
+    ],
+)
+def test_bad_input_is_one_line(words, line, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["evaluate", "--quick", "-o", "out", *line.split()]) == 2
+    error = capsys.readouterr().err
+    assert words in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
