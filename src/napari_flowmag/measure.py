@@ -33,18 +33,21 @@ class Factor:
     Attributes
     ----------
     value
-        Median over the frames of magnified by original displacement, weighted by the square of
-        the original one.
+        Median over the frames (or pixels) of magnified by original displacement, weighted by the
+        square of the original one.
     low, high
         Weighted 16th and 84th percentile: between them lie two thirds of the evidence.
     motion
         Largest original displacement, px.
+    count
+        How many displacements it rests on: frames, or pixels of a flow.
     """
 
     value: float
     low: float
     high: float
     motion: float
+    count: int = 1
 
 
 def displacement(
@@ -130,7 +133,7 @@ def achieved_factor(
     return factor_between(before, after)
 
 
-def factor_between(before: ArrayLike, after: ArrayLike) -> Factor:
+def factor_between(before: ArrayLike, after: ArrayLike, *, floor: float = _SMALLEST) -> Factor:
     """Return the robust ratio of two series of displacements.
 
     Parameters
@@ -138,26 +141,29 @@ def factor_between(before: ArrayLike, after: ArrayLike) -> Factor:
     before, after
         (T, 2) px each: original and magnified displacement. Only the part of the magnified
         displacement along the original one counts.
+    floor
+        Smallest original displacement that gives a factor, px; those below half of it are left
+        out.
 
     Raises
     ------
     FlowmagError
-        If the shapes differ, or no displacement in `before` reaches 0.01 px.
+        If the shapes differ, or no displacement in `before` reaches the floor.
     """
     b, a = np.asarray(before, dtype=np.float64), np.asarray(after, dtype=np.float64)
     if b.shape != a.shape or b.ndim != 2 or b.shape[1] != 2:
         raise FlowmagError(f"displacements must both be (T, 2), but are {b.shape} and {a.shape}")
     weight = (b**2).sum(axis=1)
     motion = float(np.sqrt(weight.max(initial=0.0)))
-    if motion < _SMALLEST:
+    if motion < floor:
         raise FlowmagError(
             f"no factor can be measured: the region moves by {motion:.3f} px at most "
-            f"(at least {_SMALLEST} px are needed); choose a region that moves"
+            f"(at least {floor} px are needed); choose a region that moves"
         )
-    seen = weight > (_SMALLEST / 2) ** 2
+    seen = weight > (floor / 2) ** 2
     ratio, weight = (a * b).sum(axis=1)[seen] / weight[seen], weight[seen]
     value, low, high = _weighted_quantiles(ratio, weight, (0.5, 0.16, 0.84))
-    return Factor(value, low, high, motion)
+    return Factor(value, low, high, motion, int(seen.sum()))
 
 
 def _weighted_quantiles(

@@ -1,9 +1,4 @@
-"""How well motion was magnified: motion and magnification errors, SSIM, PSNR.
-
-Every function takes arrays or tensors of a batch and returns one number for each of its
-samples as float64. Flows for the two motion errors should come from an estimator that was
-not trained on.
-"""
+"""The paper's metrics: motion and magnification errors and SSIM; and PSNR."""
 
 from __future__ import annotations
 
@@ -11,14 +6,13 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from napari_flowmag.errors import FlowmagError
+from napari_flowmag.metrics.arrays import Values, batches, values_of
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-Values = NDArray[np.float64]
 
 
 def motion_error(
@@ -45,7 +39,7 @@ def motion_error(
     FlowmagError
         If the two flows differ in shape.
     """
-    output, given = _pair(output_flow, input_flow)
+    output, given = batches(output_flow, input_flow)
     error: Values = np.abs(output - _alpha(alpha) * given).mean((1, 2, 3))
     return error
 
@@ -74,7 +68,7 @@ def magnification_error(
     FlowmagError
         If the two flows differ in shape.
     """
-    output, given = _pair(output_flow, input_flow)
+    output, given = batches(output_flow, input_flow)
     achieved = _length(output) / (_length(given) + 1e-4)
     error: Values = np.abs(achieved - _alpha(alpha)).mean((1, 2, 3))
     return error
@@ -104,7 +98,7 @@ def ssim(
     """
     from skimage.metrics import structural_similarity
 
-    pictures, truths = _pair(picture, truth)
+    pictures, truths = batches(picture, truth)
     if min(pictures.shape[2:]) < 11:
         raise FlowmagError(f"SSIM needs pictures of 11×11 px or more, not {pictures.shape[2:]}")
     similarity = partial(
@@ -140,30 +134,14 @@ def psnr(
     FlowmagError
         If the pictures differ in shape.
     """
-    pictures, truths = _pair(picture, truth)
+    pictures, truths = batches(picture, truth)
     with np.errstate(divide="ignore"):
         decibel: Values = 10 * np.log10(value_range**2 / ((pictures - truths) ** 2).mean((1, 2, 3)))
     return decibel
 
 
-def _pair(a: ArrayLike | Tensor, b: ArrayLike | Tensor) -> tuple[Values, Values]:
-    first, second = _values(a), _values(b)
-    if first.shape != second.shape or first.ndim != 4:
-        raise FlowmagError(
-            "two batches of one shape (B, C, H, W) are compared, "
-            f"not {first.shape} with {second.shape}"
-        )
-    return first, second
-
-
-def _values(x: ArrayLike | Tensor) -> Values:
-    # A tensor that has gradients or lies on a GPU cannot be read as an array.
-    detach = getattr(x, "detach", None)
-    return np.asarray(detach().cpu() if detach else x, dtype=np.float64)
-
-
 def _alpha(alpha: ArrayLike | Tensor) -> Values:
-    values = _values(alpha)
+    values = values_of(alpha)
     return values.reshape(-1, 1, 1, 1) if values.ndim <= 1 else values
 
 
