@@ -169,8 +169,8 @@ def test_the_report_holds_every_method_and_needs_nothing_beside_it(cases, flows,
     assert "Waves <move>." in words  # escaped, and read back
     for word in ("exact", "identity", "0.3 px", "Achieved factor", "2.00", "seed"):
         assert word in words
-    # Input, its frame, the truth and two methods, each as a cut-out and over time, of three tasks.
-    assert len(page.images) == 30
+    # Of three tasks: the reference, and its frame, the truth and two methods, these over time too.
+    assert len(page.images) == 3 * (1 + 2 * 4)
     assert all(source.startswith("data:image/png;base64,") for source in page.images)
     text = html.read_text("utf-8")
     assert "http://" not in text.replace("http://www.w3.org", "").replace("http://purl.org", "")

@@ -113,7 +113,7 @@ def published_table(table: PublishedTable) -> Table:
 
 def cost_table(costs: Sequence[Cost]) -> Table:
     """Return the table of speed and memory."""
-    rows = {
+    rows: dict[str, tuple[Cell, ...]] = {
         cost.method: (
             Cell(f"{1 / cost.seconds:.2f}" if cost.seconds > 0 else NOTHING),
             Cell(f"{cost.mebibytes:.0f}" if cost.mebibytes == cost.mebibytes else NOTHING),
