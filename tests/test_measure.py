@@ -96,6 +96,7 @@ def test_spread_shows_disagreement_between_frames() -> None:
     ("reference", "frame", "mask", "message"),
     [
         (np.ones((32, 32)), np.ones((32, 32)), None, "one value"),
+        (np.full((33, 31), 0.1), np.full((33, 31), 0.1), None, "one value"),
         (np.eye(32), np.eye(31), None, "another shape"),
         (np.eye(32), np.eye(32), np.zeros((32, 32)), "mask is empty"),
         (np.eye(32), np.eye(32), np.ones((16, 16)), "mask's shape"),

@@ -14,7 +14,7 @@ from napari_flowmag.evaluate.sets.masked import MaskedFolder
 from napari_flowmag.evaluate.sets.pictures import BuiltIn, FloatArray, shrink
 
 _TRIES = 20
-_CONTRAST = 0.05  # standard deviation of an object's values, of 1
+_CONTRAST = 0.02  # a px: root mean square slope of an object's brightness, of 1
 _WAVES = np.array([0.0, 0.12, 0.08, 0.06, 0.04])[:, None]  # of outlines; the first would shift them
 
 
@@ -94,12 +94,13 @@ class ObjectFolder:
 
 
 def _with_contrast(draw: Any) -> FloatArray:
-    """Draw until there is something to see in it; after many tries the best one is taken."""
+    """Draw until there is enough structure to see motion by; at last the best one is taken."""
     best, most = None, -1.0
     for _ in range(_TRIES):
         rgba: FloatArray = draw()
         inside = rgba[3] > 0.99
-        contrast = float(rgba[:3, inside].mean(axis=0).std()) if inside.any() else 0.0
+        slope = np.hypot(*np.gradient(rgba[:3].mean(axis=0)))
+        contrast = float(np.sqrt((slope[inside] ** 2).mean())) if inside.any() else 0.0
         if contrast > most:
             best, most = rgba, contrast
         if most >= _CONTRAST:
