@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 ARCHITECTURES = {
     "field": "napari_flowmag.models.field:FieldMagnifier",
+    "oh": "napari_flowmag.baselines.oh:OhMagnifier",
     "unet": "napari_flowmag.models.unet:UNetMagnifier",
 }
 """Architecture → class, imported only when asked for."""

@@ -1,0 +1,1 @@
+"""Other ways to magnify, to compare with."""
