@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from napari_flowmag.models.base import Alpha, Magnifier, broadcast_alpha
 
@@ -27,6 +29,45 @@ def keep_unmagnified(picture: Tensor, frame: Tensor, alpha: Alpha) -> Tensor:
     return torch.where((factor - 1).abs() <= CLOSE, frame, picture)
 
 
+def factor_at(alpha: Alpha, like: Tensor) -> Tensor:
+    """Magnification on the grid of a band, (B, 1, 1, 1) or (B, 1, h, w).
+
+    Parameters
+    ----------
+    alpha : Alpha
+        Magnification of every pixel of the picture.
+    like : Tensor
+        (B, C, h, w): the band.
+    """
+    factor = broadcast_alpha(alpha).to(like)
+    if factor.shape[-2:] in ((1, 1), like.shape[-2:]):
+        return factor
+    return F.interpolate(factor, like.shape[-2:], mode="area")
+
+
+def smooth(values: Tensor, weight: Tensor, sigma: float) -> Tensor:
+    """Average values over a Gaussian window, the border repeated.
+
+    Parameters
+    ----------
+    values, weight : Tensor
+        (B, C, H, W); `weight` at least 0: how much each value counts. Where none does, the
+        result is 0.
+    sigma : float
+        Standard deviation in px.
+    """
+    reach = math.ceil(3 * sigma)
+    at = torch.arange(-reach, reach + 1, dtype=values.dtype, device=values.device)
+    window = (-0.5 * (at / sigma) ** 2).exp()
+    both = torch.cat([values * weight, weight], 1)
+    count = both.shape[1]
+    across = (window / window.sum()).expand(count, 1, 1, -1)
+    both = F.pad(both, (reach,) * 4, mode="replicate")
+    both = F.conv2d(F.conv2d(both, across, groups=count), across.mT, groups=count)
+    total, share = both.chunk(2, 1)
+    return total / share.clamp_min(torch.finfo(values.dtype).tiny)
+
+
 class WholeFrame(Magnifier):
     """A magnifier that repaints whole pictures, each channel from itself, without learnt weights.
 
@@ -46,3 +87,34 @@ class WholeFrame(Magnifier):
     def predict(self, prepared: Any, frame: Tensor, alpha: Alpha) -> Tensor:
         """Nothing is estimated locally: (B, 0, H, W)."""
         return frame[:, :0]
+
+
+class FlowMagnifier(Magnifier):
+    """A magnifier that moves pictures of any channels and values by a flow's estimate.
+
+    Parameters
+    ----------
+    flow : nn.Module
+        ``flow(reference, frame)``, see :mod:`napari_flowmag.flow`.
+    """
+
+    alpha_range = (0.0, float("inf"))
+    channels = None
+    context = 96
+    light = True
+    trainable = False
+
+    def __init__(self, flow: nn.Module) -> None:
+        super().__init__()
+        self.flow = flow
+
+    def prepare(self, reference: Tensor) -> tuple[Tensor]:
+        """Keep the motion image: flows are measured between two."""
+        return (reference,)
+
+    def predict(self, prepared: tuple[Tensor], frame: Tensor, alpha: Alpha) -> Tensor:
+        """Motion from reference to frame, (B, 2, H, W) px."""
+        # Flows take one channel or three.
+        pair = (p if p.shape[1] == 3 else p.mean(1, keepdim=True) for p in (*prepared, frame))
+        flow: Tensor = self.flow(*(p.contiguous() for p in pair))
+        return flow

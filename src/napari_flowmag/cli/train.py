@@ -20,6 +20,7 @@ from napari_flowmag.train.config import (
 )
 
 if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
     from jsonargparse import ArgumentParser, Namespace
     from lightning_fabric import Fabric
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 CONFIG = "config.yaml"
 
-_Config = TypeVar("_Config")
+_Config = TypeVar("_Config", bound="DataclassInstance")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -254,4 +255,4 @@ def _with_underscores(argument: str) -> str:
 
 
 def _config(kind: type[_Config], values: Namespace) -> _Config:
-    return kind(**{f.name: values[f.name] for f in fields(kind)})  # type: ignore[arg-type]
+    return kind(**{f.name: values[f.name] for f in fields(kind)})

@@ -186,7 +186,7 @@ def random_pairs(
     seen = _sensor(torch.stack(frames, 1), rng, settings)
     hidden = (hidden > 0.5) | outside
     if settings.alpha is None:
-        return Pairs(*seen, flow, hidden)
+        return Pairs(seen[0], seen[1], flow, hidden)
     return Pairs(seen[0], seen[1], flow, hidden, alpha, seen[2])
 
 
