@@ -227,41 +227,37 @@ def test_textures_of_any_size_are_used(size: tuple[int, int]) -> None:
 # the magnified frame
 
 
-def test_magnified_frames_change_nothing_else() -> None:
-    plain, more = draw(4, 3), draw(4, 3, alpha=(1.0, 1.0))
+def test_a_magnified_frame_is_there_only_when_asked_for() -> None:
+    plain, more = draw(2, 3, size=32), draw(2, 3, size=32, alpha=(4.0, 4.0))
     assert plain.magnified is None
     assert plain.alpha is None
     assert more.alpha is not None
-    assert more.alpha.tolist() == [1.0] * 4
+    assert more.alpha.tolist() == pytest.approx([4.0] * 2)
 
 
 def test_alpha_1_is_the_second_frame_without_noise() -> None:
-    pairs = draw(8, noise=QUIET, alpha=(1.0, 1.0), motion=(0.1, 3.0))
+    pairs = draw(4, size=32, noise=QUIET, alpha=(1.0, 1.0), motion=(0.1, 3.0))
     # What is left is rounding to grey levels.
     assert (pairs.magnified - pairs.second).abs().max() < 0.51 / 255
 
 
 def test_layers_have_moved_by_alpha_times_the_flow() -> None:
-    pairs = draw(24, size=96, noise=QUIET, alpha=(3.0, 12.0), motion=(0.1, 1.0))
+    pairs = draw(12, noise=QUIET, alpha=(3.0, 12.0), motion=(0.3, 1.0))
     assert pairs.alpha is not None
     assert pairs.magnified is not None
-    assert (pairs.alpha >= 3).all()
-    assert (pairs.alpha <= 12).all()
-    far = Pairs(
-        pairs.first,
-        pairs.magnified,
-        pairs.alpha.view(-1, 1, 1, 1) * pairs.flow,
-        pairs.occluded,
-    )
-    errors = [float(mismatch(far, i).median()) for i in range(24)]
-    assert np.median(errors) < 0.02
-    # Pushed by another factor they would not fit.
-    wrong = Pairs(far.first, far.second, 0.7 * far.flow, far.occluded)
-    assert np.median([float(mismatch(wrong, i).median()) for i in range(24)]) > 0.05
+    assert 3 <= pairs.alpha.min() < pairs.alpha.max() <= 12
+
+    def median(share: float) -> float:
+        far = share * pairs.alpha.view(-1, 1, 1, 1) * pairs.flow
+        moved = Pairs(pairs.first, pairs.magnified, far, pairs.occluded)
+        return float(np.median([float(mismatch(moved, i).median()) for i in range(12)]))
+
+    assert median(1.0) < 0.03
+    assert median(0.8) > 2 * median(1.0)
 
 
 def test_magnified_motion_stays_within_reach() -> None:
-    pairs = draw(24, alpha=(2.0, 50.0), motion=(0.1, 5.0), reach=4.0)
+    pairs = draw(8, size=32, alpha=(2.0, 50.0), motion=(0.1, 5.0), reach=4.0)
     assert pairs.alpha is not None
     far = pairs.alpha.view(-1, 1, 1, 1) * pairs.flow
     scale = far.square().sum(1).mean((1, 2)).sqrt()

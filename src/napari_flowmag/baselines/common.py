@@ -9,10 +9,25 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from napari_flowmag.errors import FlowmagError
 from napari_flowmag.models.base import Alpha, Magnifier, broadcast_alpha
 
 CLOSE = 1e-6
 """Factors this near to 1 are 1: what rounding makes of a mean of ones."""
+
+
+def require_px(name: str, what: str, value: float, low: float, high: float) -> None:
+    """Refuse an option that is out of its range, NaN included.
+
+    Raises
+    ------
+    FlowmagError
+        Naming the baseline, its option, the value and the range.
+    """
+    if not low <= value <= high:
+        raise FlowmagError(
+            f"{name} with a {what} of {value:g} px: give a number from {low:g} to {high:g}"
+        )
 
 
 def keep_unmagnified(picture: Tensor, frame: Tensor, alpha: Alpha) -> Tensor:

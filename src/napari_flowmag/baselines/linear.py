@@ -9,14 +9,11 @@ reference.
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
-from napari_flowmag.baselines.common import WholeFrame, factor_at, keep_unmagnified
+from napari_flowmag.baselines.common import WholeFrame, factor_at, keep_unmagnified, require_px
 from napari_flowmag.baselines.laplacian import bands, collapse
-from napari_flowmag.errors import FlowmagError
 from napari_flowmag.models.base import Alpha
 
 
@@ -34,15 +31,14 @@ class LinearMagnifier(WholeFrame):
     Raises
     ------
     FlowmagError
-        If the cutoff is negative or no number.
+        If the cutoff is not from 0 to 10,000.
     """
 
     architecture = "linear"
 
     def __init__(self, cutoff: float = 16.0) -> None:
         super().__init__()
-        if not (math.isfinite(cutoff) and cutoff >= 0):
-            raise FlowmagError(f"linear with a cutoff of {cutoff:g} px: give 0 or more")
+        require_px("linear", "cutoff", cutoff, 0, 10_000)
         self.cutoff = cutoff
         self.config = {"cutoff": cutoff}
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from napari_flowmag.baselines.common import FlowMagnifier, keep_unmagnified
+from napari_flowmag.baselines.common import FlowMagnifier, keep_unmagnified, require_px
 from napari_flowmag.flow.lucas_kanade import LucasKanadeFlow
 from napari_flowmag.models.base import Alpha, broadcast_alpha
 from napari_flowmag.warp import sample
@@ -35,12 +35,13 @@ class LucasKanadeWarp(FlowMagnifier):
     Raises
     ------
     FlowmagError
-        If sigma is not above 0.
+        If sigma is not from 0.1 to 100.
     """
 
     architecture = "lucas-kanade"
 
     def __init__(self, sigma: float = 5.0) -> None:
+        require_px("lucas-kanade", "sigma", sigma, 0.1, 100)
         super().__init__(LucasKanadeFlow(sigma, STEPS, levels=1))
         self.config = {"sigma": sigma}
         self.context = int(STEPS * 3 * sigma) + 1

@@ -17,8 +17,13 @@ import torch.nn.functional as F
 from scipy.fft import next_fast_len
 from torch import Tensor
 
-from napari_flowmag.baselines.common import WholeFrame, factor_at, keep_unmagnified, smooth
-from napari_flowmag.errors import FlowmagError
+from napari_flowmag.baselines.common import (
+    WholeFrame,
+    factor_at,
+    keep_unmagnified,
+    require_px,
+    smooth,
+)
 from napari_flowmag.models.base import Alpha, broadcast_alpha
 
 ORIENTATIONS = 8
@@ -47,15 +52,14 @@ class PhaseMagnifier(WholeFrame):
     Raises
     ------
     FlowmagError
-        If sigma is negative or no number.
+        If sigma is not from 0 to 100.
     """
 
     architecture = "phase"
 
     def __init__(self, sigma: float = 0.0) -> None:
         super().__init__()
-        if not (math.isfinite(sigma) and sigma >= 0):
-            raise FlowmagError(f"phase with a sigma of {sigma:g} px: give 0 or more")
+        require_px("phase", "sigma", sigma, 0, 100)
         self.sigma = sigma
         self.config = {"sigma": sigma}
 

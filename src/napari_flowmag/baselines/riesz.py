@@ -8,15 +8,18 @@ paper's approximation by differences of neighbours.
 
 from __future__ import annotations
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from napari_flowmag.baselines.common import WholeFrame, factor_at, keep_unmagnified, smooth
+from napari_flowmag.baselines.common import (
+    WholeFrame,
+    factor_at,
+    keep_unmagnified,
+    require_px,
+    smooth,
+)
 from napari_flowmag.baselines.laplacian import bands, collapse
-from napari_flowmag.errors import FlowmagError
 from napari_flowmag.models.base import Alpha
 
 _TINY = 1e-20
@@ -34,15 +37,14 @@ class RieszMagnifier(WholeFrame):
     Raises
     ------
     FlowmagError
-        If sigma is negative or no number.
+        If sigma is not from 0 to 100.
     """
 
     architecture = "riesz"
 
     def __init__(self, sigma: float = 2.0) -> None:
         super().__init__()
-        if not (math.isfinite(sigma) and sigma >= 0):
-            raise FlowmagError(f"riesz with a sigma of {sigma:g} px: give 0 or more")
+        require_px("riesz", "sigma", sigma, 0, 100)
         self.sigma = sigma
         self.config = {"sigma": sigma}
 
