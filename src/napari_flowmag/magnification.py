@@ -224,7 +224,7 @@ class Magnification:
 
         self._latest = None
         self.__dict__.pop("_work", None)
-        engine, _ = self.__dict__.pop("_model", (None, ""))
+        engine, _ = self.__dict__.pop("_model", (None, None))
         if engine is not None:
             device = engine.device
             engine.forget()
@@ -243,8 +243,8 @@ class Magnification:
             raise Cancelled
 
     @cached_property
-    def _model(self) -> tuple[Engine, str]:
-        """The loaded model and its hash."""
+    def _model(self) -> tuple[Engine, str | None]:
+        """The loaded model and its hash, None if it has no weights."""
         from napari_flowmag.device import resolve_device
         from napari_flowmag.engine import Engine
         from napari_flowmag.models import find_model, load_magnifier
@@ -253,14 +253,15 @@ class Magnification:
 
         settings, frames, magnifier = self.settings, self._frames, self._magnifier
         device = resolve_device(settings.device)
+        path = None
         if magnifier is None:
             path = find_model(settings.model)
-            magnifier, sha256 = load_magnifier(path, device), file_sha256(path)
+            magnifier = load_magnifier(settings.model, device)
         else:
-            sha256 = state_sha256(magnifier)
             parameter = next(magnifier.parameters(), None)
             if settings.device == "auto" and parameter is not None:
                 device = parameter.device
+        sha256 = state_sha256(magnifier) if path is None else file_sha256(path)
         check_channels(magnifier.channels, frames, settings.motion_channels, settings.channels)
         precision = "float32" if settings.precision == "auto" else settings.precision
         engine = Engine(

@@ -25,10 +25,16 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def state_sha256(magnifier: Magnifier) -> str:
-    """Hash of the weights of a magnifier that is in memory, whatever file they came from."""
+def state_sha256(magnifier: Magnifier) -> str | None:
+    """Hash of the weights of a magnifier that is in memory, whatever file they came from.
+
+    None where there are none.
+    """
     digest = hashlib.sha256()
-    for name, value in magnifier.state_dict().items():
+    state = magnifier.state_dict()
+    if not state:
+        return None
+    for name, value in state.items():
         digest.update(name.encode())
         digest.update(value.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
@@ -37,7 +43,7 @@ def state_sha256(magnifier: Magnifier) -> str:
 def provenance(
     settings: MagnifySettings,
     engine: Engine,
-    model_sha256: str,
+    model_sha256: str | None,
     strength: Strength | Strengths,
     selected: range,
 ) -> dict[str, Any]:
@@ -49,8 +55,8 @@ def provenance(
         What was asked for.
     engine : Engine
         The model, and how it computes.
-    model_sha256 : str
-        The model's hash.
+    model_sha256 : str or None
+        The model's hash, if it has weights.
     strength : Strength or Strengths
         Magnification and mask as used; of masks over time there is the hash of them all, as given.
     selected : range

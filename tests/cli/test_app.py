@@ -48,7 +48,9 @@ def test_models(capsys):
     infos = json.loads(capsys.readouterr().out)
     assert main(["models"]) == 0
     text = capsys.readouterr().out
+    assert infos[0]["name"] == "default"
+    assert {"phase", "linear", "lucas-kanade", "oh"} <= {info["name"] for info in infos}
     for info in infos:
-        assert info["name"] in text
-        assert info["sha256"] in text
-        assert info["params"] > 0
+        assert f"\n{info['name']}" in "\n" + text
+        assert (info["source"] if info["baseline"] else info["sha256"]) in text
+        assert (info["params"] > 0) != info["baseline"]

@@ -32,7 +32,9 @@ def bundled(tmp_path: Path, monkeypatch) -> Path:
 
 
 def test_bundled_models_are_listed_and_loaded(bundled: Path) -> None:
-    (info,) = available_models()
+    info, *others = available_models()
+    assert all(other.baseline for other in others)
+    assert not info.baseline
     assert (info.name, info.architecture, info.description) == ("tiny", "unet", "two channels")
     module = load_magnifier("tiny", "cpu")
     assert info.params == sum(p.numel() for p in module.parameters())

@@ -48,10 +48,12 @@ def mismatch(pairs: Pairs, i: int) -> Tensor:
 
 
 def test_the_same_seed_gives_the_same_bytes() -> None:
-    one, again, other = draw(4, 7), draw(4, 7), draw(4, 8)
-    for name in vars(one):
-        assert torch.equal(getattr(one, name), getattr(again, name))
+    one, again, other = (draw(4, seed, alpha=(1.0, 9.0)) for seed in (7, 7, 8))
+    assert vars(one).keys() == {"first", "second", "flow", "occluded", "alpha", "magnified"}
+    for name, value in vars(one).items():
+        assert torch.equal(value, getattr(again, name)), name
     assert not torch.equal(one.first, other.first)
+    assert not torch.equal(one.magnified, other.magnified)
     assert not torch.equal(one.flow, other.flow)
 
 
@@ -220,3 +222,44 @@ def test_textures_of_any_size_are_used(size: tuple[int, int]) -> None:
     # Procedural textures, which are mixed in, are never of this colour.
     red, _, other = pairs.first.unbind(1)
     assert ((other - red).flatten(1).amax(1) > 0.2).float().mean() > 0.5
+
+
+# the magnified frame
+
+
+def test_a_magnified_frame_is_there_only_when_asked_for() -> None:
+    plain, more = draw(2, 3, size=32), draw(2, 3, size=32, alpha=(4.0, 4.0))
+    assert plain.magnified is None
+    assert plain.alpha is None
+    assert more.alpha is not None
+    assert more.alpha.tolist() == pytest.approx([4.0] * 2)
+
+
+def test_alpha_1_is_the_second_frame_without_noise() -> None:
+    pairs = draw(4, size=32, noise=QUIET, alpha=(1.0, 1.0), motion=(0.1, 3.0))
+    # What is left is rounding to grey levels.
+    assert (pairs.magnified - pairs.second).abs().max() < 0.51 / 255
+
+
+def test_layers_have_moved_by_alpha_times_the_flow() -> None:
+    pairs = draw(12, noise=QUIET, alpha=(3.0, 12.0), motion=(0.3, 1.0))
+    assert pairs.alpha is not None
+    assert pairs.magnified is not None
+    assert 3 <= pairs.alpha.min() < pairs.alpha.max() <= 12
+
+    def median(share: float) -> float:
+        far = share * pairs.alpha.view(-1, 1, 1, 1) * pairs.flow
+        moved = Pairs(pairs.first, pairs.magnified, far, pairs.occluded)
+        return float(np.median([float(mismatch(moved, i).median()) for i in range(12)]))
+
+    assert median(1.0) < 0.03
+    assert median(0.8) > 2 * median(1.0)
+
+
+def test_magnified_motion_stays_within_reach() -> None:
+    pairs = draw(8, size=32, alpha=(2.0, 50.0), motion=(0.1, 5.0), reach=4.0)
+    assert pairs.alpha is not None
+    far = pairs.alpha.view(-1, 1, 1, 1) * pairs.flow
+    scale = far.square().sum(1).mean((1, 2)).sqrt()
+    assert scale.max() < 4.0 * 1.3
+    assert scale.max() > 1.0

@@ -17,16 +17,17 @@ from superqt import QElidingLabel
 
 from napari_flowmag._preload import preload_torch
 from napari_flowmag._qt.job import Handle, Job, Outcome
+from napari_flowmag.baselines import BASELINES
 
 if TYPE_CHECKING:
     from napari_flowmag.models.base import Magnifier
 
 _FILE = "From file…"
-_PATTERN = "Models (*.safetensors *.pth)"
+_PATTERN = "Models (*.safetensors *.pth *.tar)"
 
 
 class ModelBox(QComboBox):
-    """The bundled models, those of files, and those adapted since the dock was opened."""
+    """The bundled models, baselines, those of files, and those adapted since the dock opened."""
 
     model_changed = Signal()
 
@@ -34,7 +35,7 @@ class ModelBox(QComboBox):
         super().__init__(parent)
         self.setToolTip(
             "What magnifies: a bundled model, a checkpoint of flowmag or of the paper's authors, "
-            "or one adapted to this clip"
+            "one adapted to this clip, or another method to compare with (baseline)"
         )
         self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self.setMinimumContentsLength(12)
@@ -43,6 +44,9 @@ class ModelBox(QComboBox):
         for path in sorted((Path(__file__).parents[1] / "weights").glob("magnifier_*.safetensors")):
             name = path.stem.removeprefix("magnifier_")
             self.addItem(f"{name} (bundled)", {"model": name})
+        for baseline in BASELINES.values():
+            if baseline.ready:
+                self.addItem(f"{baseline.name} (baseline)", {"model": baseline.name})
         self.addItem(_FILE)
         self.activated.connect(self._activate)
         self.currentIndexChanged.connect(self._change)

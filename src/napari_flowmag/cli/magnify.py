@@ -49,7 +49,10 @@ def magnify(
         ),
     ],
     model: Annotated[
-        str, typer.Option(help="A bundled model's name (see flowmag models) or a checkpoint.")
+        str,
+        typer.Option(
+            help="A model's name (see flowmag models), perhaps with its option, or a checkpoint."
+        ),
     ] = "default",
     reference: Annotated[
         str,
@@ -276,9 +279,10 @@ def _summary(
 
 
 def _sentence(summary: dict[str, Any]) -> str:
+    weights = summary["sha256"][:8] if summary["sha256"] else "no weights"
     return (
         f"{summary['output']}: {summary['frames']} frames, ×{summary['alpha']:g}, model "
-        f"{summary['model']} ({summary['sha256'][:8]}), {summary['seconds']:.1f} s, "
+        f"{summary['model']} ({weights}), {summary['seconds']:.1f} s, "
         f"{summary['frames_per_second']:.1f} frames/s"
     )
 

@@ -1,11 +1,11 @@
-"""The command ``flowmag-train``: train a magnifier, or the flow estimator."""
+"""The command ``flowmag-train``: train a magnifier, the flow estimator, or a baseline."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -20,6 +20,7 @@ from napari_flowmag.train.config import (
 )
 
 if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
     from jsonargparse import ArgumentParser, Namespace
     from lightning_fabric import Fabric
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 CONFIG = "config.yaml"
 
-_Config = TypeVar("_Config")
+_Config = TypeVar("_Config", bound="DataclassInstance")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -46,8 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        if arguments[:1] == ["flow"]:
-            _train_flow(arguments[1:])
+        if arguments and arguments[0] in _OTHERS:
+            _OTHERS[arguments[0]](arguments[1:])
         else:
             _train_magnifier(arguments)
     except FlowmagError as error:
@@ -69,7 +70,7 @@ def _train_magnifier(arguments: list[str]) -> None:
     parser = _parser(
         "flowmag-train",
         "Train a magnifier on real frame pairs. `flowmag-train flow -o RUN` trains the flow "
-        "estimator instead.",
+        "estimator instead, `flowmag-train oh -o RUN` a baseline.",
         SelectionConfig,
         AugmentConfig,
         MagnifierConfig,
@@ -128,23 +129,53 @@ def _pairs_of_clips(
 
 
 def _train_flow(arguments: list[str]) -> None:
-    from napari_flowmag.train.distributed import start_fabric
     from napari_flowmag.train.flow import FlowConfig, FlowTask
-    from napari_flowmag.train.loop import check_folder
 
-    parser = _parser(
+    _train_on_scenes(
         "flowmag-train flow",
         "Train the flow estimator on random synthetic pairs, whose flow is known.",
         FlowConfig,
+        FlowTask,
+        arguments,
     )
-    values = _parse(parser, arguments)
-    loop, config = _config(LoopConfig, values), _config(FlowConfig, values)
+
+
+def _train_oh(arguments: list[str]) -> None:
+    from napari_flowmag.train.oh import OhConfig, OhTask
+
+    _train_on_scenes(
+        "flowmag-train oh",
+        "Train the network of Oh et al. (2018), a baseline, on random synthetic pairs and their "
+        "magnified frames.",
+        OhConfig,
+        OhTask,
+        arguments,
+    )
+
+
+def _train_on_scenes(
+    name: str,
+    description: str,
+    kind: type[_Config],
+    make: Callable[[_Config, int], Task],
+    arguments: list[str],
+) -> None:
+    """Train on random scenes, which need no data."""
+    from napari_flowmag.train.distributed import start_fabric
+    from napari_flowmag.train.loop import check_folder
+
+    values = _parse(_parser(name, description, kind), arguments)
+    loop, config = _config(LoopConfig, values), _config(kind, values)
     check_folder(loop.out, values.resume)
-    task = FlowTask(config, loop.seed)
+    task = make(config, loop.seed)
     if values.dry_run:
         _rehearse(task, loop)
     else:
         _fit(task, loop, plain(config, loop), values.resume, start_fabric(loop))
+
+
+_OTHERS = {"flow": _train_flow, "oh": _train_oh}
+"""What is trained if it is named first, other than a magnifier."""
 
 
 def _rehearse(task: Task, loop: LoopConfig) -> None:
@@ -224,4 +255,4 @@ def _with_underscores(argument: str) -> str:
 
 
 def _config(kind: type[_Config], values: Namespace) -> _Config:
-    return kind(**{f.name: values[f.name] for f in fields(kind)})  # type: ignore[arg-type]
+    return kind(**{f.name: values[f.name] for f in fields(kind)})

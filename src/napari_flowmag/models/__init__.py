@@ -1,4 +1,7 @@
-"""Magnifiers behind one protocol (:mod:`~napari_flowmag.models.base`) and one registry."""
+"""Magnifiers behind one protocol (:mod:`~napari_flowmag.models.base`) and one registry.
+
+The bundled models, files of weights, and the methods of :mod:`napari_flowmag.baselines`.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from napari_flowmag.baselines import BASELINES, is_baseline, make_baseline
 from napari_flowmag.errors import FlowmagError
 
 if TYPE_CHECKING:
@@ -15,6 +19,7 @@ if TYPE_CHECKING:
 
 ARCHITECTURES = {
     "field": "napari_flowmag.models.field:FieldMagnifier",
+    "oh": "napari_flowmag.baselines.oh:OhMagnifier",
     "unet": "napari_flowmag.models.unet:UNetMagnifier",
 }
 """Architecture → class, imported only when asked for."""
@@ -22,6 +27,7 @@ ARCHITECTURES = {
 _READERS = {
     ".safetensors": "napari_flowmag.models:_read_own",
     ".pth": "napari_flowmag.models.unet:read_authors_checkpoint",
+    ".tar": "napari_flowmag.baselines.oh:read_published_weights",
 }
 
 
@@ -34,27 +40,36 @@ class ModelInfo:
     name : str
         What to pass to :func:`load_magnifier`.
     architecture : str
-        Key in :data:`ARCHITECTURES`.
+        What it is; of a file, a key in :data:`ARCHITECTURES`.
     params : int
-        Number of learnt parameters.
-    sha256 : str
+        Number of learnt parameters in its file.
+    sha256 : str or None
         Hash of its file.
     description : str
         One line.
-    path : Path
-        Its file.
+    path : Path or None
+        Its file; None for a method without one.
+    baseline : bool
+        Whether it is here to compare with.
+    source : str
+        Where a baseline was published.
+    option : str
+        What may follow a baseline's name and a colon.
     """
 
     name: str
     architecture: str
     params: int
-    sha256: str
+    sha256: str | None
     description: str
-    path: Path
+    path: Path | None
+    baseline: bool = False
+    source: str = ""
+    option: str = ""
 
 
 def available_models() -> list[ModelInfo]:
-    """Magnifiers that ship with the package."""
+    """Magnifiers that ship with the package: the bundled ones, then the baselines."""
     from napari_flowmag.checkpoint import (
         build,
         bundled_names,
@@ -76,16 +91,34 @@ def available_models() -> list[ModelInfo]:
                 path=checkpoint.path,
             )
         )
-    return infos
+    return infos + [
+        ModelInfo(
+            name=b.name,
+            architecture=b.name,
+            params=0,
+            sha256=None,
+            description=b.description,
+            path=None,
+            baseline=True,
+            source=b.source,
+            option=b.option,
+        )
+        for b in BASELINES.values()
+    ]
 
 
-def find_model(name_or_path: str | Path) -> Path:
+def find_model(name_or_path: str | Path) -> Path | None:
     """Where the weights of a magnifier are.
 
     Parameters
     ----------
     name_or_path : str or Path
-        Name of a bundled model (``default``) or path of a ``.safetensors`` or ``.pth`` file.
+        As for :func:`load_magnifier`.
+
+    Returns
+    -------
+    Path or None
+        None for a baseline, which has no file.
 
     Raises
     ------
@@ -94,16 +127,19 @@ def find_model(name_or_path: str | Path) -> Path:
     """
     from napari_flowmag.checkpoint import bundled_names, bundled_path
 
-    path = Path(name_or_path)
+    path, name = Path(name_or_path), str(name_or_path)
+    bundled = bundled_names("magnifier")
+    if name in bundled:
+        return bundled_path("magnifier", name)
+    # Before the suffix: the option of a baseline may be the path of a flow.
+    if is_baseline(name):
+        return None
     if path.suffix in _READERS:
         return path
-    names = bundled_names("magnifier")
-    if str(name_or_path) not in names:
-        raise FlowmagError(
-            f"unknown model '{name_or_path}': give one of {', '.join(names) or '(none bundled)'} "
-            f"or the path of a {' or '.join(_READERS)} file"
-        )
-    return bundled_path("magnifier", str(name_or_path))
+    raise FlowmagError(
+        f"unknown model '{name}': give one of {', '.join([*bundled, *BASELINES])} "
+        f"or the path of a {', '.join(_READERS)} file"
+    )
 
 
 def load_magnifier(name_or_path: str | Path, device: str | torch.device = "auto") -> Magnifier:
@@ -112,8 +148,9 @@ def load_magnifier(name_or_path: str | Path, device: str | torch.device = "auto"
     Parameters
     ----------
     name_or_path : str or Path
-        ``default`` (bundled), the path of a flowmag checkpoint (``.safetensors``) or of one
-        of the paper's authors (``.pth``).
+        ``default`` (bundled), the path of a flowmag checkpoint (``.safetensors``), of one
+        of the paper's authors (``.pth``) or of published weights of Oh et al.'s network
+        (``.tar``), or a baseline such as ``phase`` or ``warp-bilinear:dis``.
     device : str or torch.device
         ``auto`` takes a GPU if there is one.
 
@@ -132,7 +169,10 @@ def load_magnifier(name_or_path: str | Path, device: str | torch.device = "auto"
     from napari_flowmag.device import resolve_device
 
     path = find_model(name_or_path)
-    module = cast("Magnifier", import_from(_READERS[path.suffix])(path))
+    if path is None:
+        module = make_baseline(str(name_or_path))
+    else:
+        module = cast("Magnifier", import_from(_READERS[path.suffix])(path))
     return module.to(resolve_device(device)).eval()
 
 

@@ -96,6 +96,8 @@ class Magnifier(nn.Module, ABC):
         Names of the submodules that turn features into the prediction.
     light : bool
         Whether frames are worth magnifying together on a CPU.
+    trainable : bool
+        Whether its weights may be trained; else they are part of a method.
     """
 
     architecture: str
@@ -105,6 +107,7 @@ class Magnifier(nn.Module, ABC):
     context: int
     decoder: tuple[str, ...] = ()
     light: bool = False
+    trainable: bool = True
 
     @abstractmethod
     def prepare(self, reference: Tensor) -> Any:

@@ -8,6 +8,9 @@ error that the two frames would not share. Shapes are signed distances, evaluate
 they are needed, so their edges are anti-aliased and move exactly, too.
 
 Sensor effects (blur, photon and read noise, gain, rounding to grey levels) come last.
+
+Where magnifiers are to learn from the answer itself, a third frame shows the same layers moved
+by α F.
 """
 
 from __future__ import annotations
@@ -22,9 +25,12 @@ from torch import Generator, Tensor
 
 from napari_flowmag.errors import FlowmagError
 from napari_flowmag.synthetic.layers import Random, RandomPicture, Shape
-from napari_flowmag.warp import identity_grid
+from napari_flowmag.warp import identity_grid, sample
 
 LAYERS = 3
+
+_ROUNDS = 24
+"""Fixed-point rounds that find where a point of the magnified frame was in the first one."""
 
 
 @dataclass(frozen=True)
@@ -42,12 +48,19 @@ class PairSettings:
         (its grey-level standard deviation); drawn log-uniformly, in three pairs of four.
     still : float
         Share of layers (at most all but one in a scene) that do not move at all.
+    alpha : (float, float), optional
+        Smallest and largest magnification of a pair; drawn log-uniformly. None: there is no
+        magnified frame.
+    reach : float
+        Largest magnified motion scale in px: where it would be passed the motion is smaller.
     """
 
     size: int = 128
     motion: tuple[float, float] = (0.01, 20.0)
     noise: tuple[float, float] = (0.003, 0.3)
     still: float = 0.35
+    alpha: tuple[float, float] | None = None
+    reach: float = 10.0
 
 
 @dataclass(frozen=True)
@@ -63,12 +76,19 @@ class Pairs:
     occluded : Tensor
         (B, 1, H, W) bool: this point of the first frame is hidden in the second, or
         outside it.
+    alpha : Tensor, optional
+        (B,) magnification of `magnified`.
+    magnified : Tensor, optional
+        (B, 3, H, W): the layers moved by α times the flow from where the first frame shows
+        them, in the second frame's light, without noise.
     """
 
     first: Tensor
     second: Tensor
     flow: Tensor
     occluded: Tensor
+    alpha: Tensor | None = None
+    magnified: Tensor | None = None
 
 
 def load_textures(folder: str | Path) -> list[Tensor]:
@@ -123,18 +143,22 @@ def random_pairs(
     size, rng = settings.size, Random(generator)
     grid = identity_grid(size, size, torch.zeros(())).expand(count, -1, -1, -1)
     scale = rng.log_uniform((count,), *settings.motion)
+    alpha = torch.ones(count)
+    if settings.alpha is not None:
+        alpha = rng.log_uniform((count,), *settings.alpha)
+        scale = torch.minimum(scale, settings.reach / alpha)
     still = rng.uniform((count, LAYERS)) < settings.still
     present = torch.ones(count, LAYERS, dtype=torch.bool)
     present[:, 1:] = rng.uniform((count, LAYERS - 1)) < 0.6
     still[:, 1:] &= ~still[:, :1]  # with a still background every object moves
 
-    first = second = torch.zeros(count, 3, size, size)
+    first = second = magnified = torch.zeros(count, 3, size, size)
     flow, hidden = torch.zeros(count, 2, size, size), torch.zeros(count, 1, size, size)
     shapes: list[Shape] = []
     flows: list[Tensor] = []
     tops: list[Tensor] = []
     for layer in range(LAYERS):
-        motion = _random_motion(count, size, rng, scale * rng.uniform((count,), 0.3, 1.0))
+        motion = _random_motion(count, size, rng, scale * rng.uniform((count,), 0.3, 1.0), alpha)
         motion = motion * (~still[:, layer]).view(-1, 1, 1, 1)
         moved = grid + motion
         picture = RandomPicture(count, size, textures, rng)
@@ -144,6 +168,10 @@ def random_pairs(
         in_first, in_second = shape.cover(moved), shape.cover(grid)
         first = in_first * picture.read(moved) + (1 - in_first) * first
         second = in_second * picture.read(grid) + (1 - in_second) * second
+        if settings.alpha is not None:
+            origin = grid + _origin(motion, alpha)
+            covered = shape.cover(origin)
+            magnified = covered * picture.read(origin) + (1 - covered) * magnified
         flow = torch.where(in_first > 0.5, motion, flow)
         shapes.append(shape)
         flows.append(motion)
@@ -154,11 +182,29 @@ def random_pairs(
         below = torch.stack(tops[layer:]).any(0).logical_not()
         hidden = torch.maximum(hidden, shape.cover(target) * below)
     outside = ((target < 0) | (target > size - 1)).any(1, keepdim=True)
-    first, second = _sensor(first, second, rng, settings)
-    return Pairs(first, second, flow, (hidden > 0.5) | outside)
+    frames = [first, second] if settings.alpha is None else [first, second, magnified]
+    seen = _sensor(torch.stack(frames, 1), rng, settings)
+    hidden = (hidden > 0.5) | outside
+    if settings.alpha is None:
+        return Pairs(seen[0], seen[1], flow, hidden)
+    return Pairs(seen[0], seen[1], flow, hidden, alpha, seen[2])
 
 
-def _random_motion(count: int, size: int, rng: Random, scale: Tensor) -> Tensor:
+def _origin(motion: Tensor, alpha: Tensor) -> Tensor:
+    """Where in the second frame lies what the magnified frame shows: displacement (B, 2, H, W).
+
+    A point x of the first frame is at x + F(x) in the second and at y = x + α F(x) in the
+    magnified one. With v = x - y that is v = -α F(y + v), solved by fixed-point rounds, which
+    the limit on bends of α F has converge; the place in the second frame is y + v + F(y + v).
+    """
+    factor = alpha.view(-1, 1, 1, 1)
+    back = -factor * motion
+    for _ in range(_ROUNDS):
+        back = -factor * sample(motion, back)
+    return back + sample(motion, back)
+
+
+def _random_motion(count: int, size: int, rng: Random, scale: Tensor, alpha: Tensor) -> Tensor:
     """Draw translation + affine + smooth field, their root mean square equal to `scale` px."""
     centred = identity_grid(size, size, torch.zeros(())) - (size - 1) / 2
     translation = rng.normal((count, 2, 1, 1))
@@ -171,20 +217,31 @@ def _random_motion(count: int, size: int, rng: Random, scale: Tensor) -> Tensor:
     total = translation + deform
     rms = total.square().mean((1, 2, 3), keepdim=True).mul(2).sqrt().clamp_min(1e-6)
     gain = scale.view(-1, 1, 1, 1) / rms
-    # Bends of more than 0.25 px a px would fold the layer over itself.
+    # Bends of more than 0.25 px a px would fold the layer over itself, when magnified, too.
     steepest = torch.maximum(
         deform.diff(dim=-1).abs().amax((1, 2, 3)), deform.diff(dim=-2).abs().amax((1, 2, 3))
     ).view(-1, 1, 1, 1)
-    bend = torch.minimum(torch.ones(()), 0.25 / (gain * steepest).clamp_min(1e-6))
+    bend = torch.minimum(
+        torch.ones(()), 0.25 / (alpha.view(-1, 1, 1, 1) * gain * steepest).clamp_min(1e-6)
+    )
     return gain * (translation + bend * deform)
 
 
-def _sensor(
-    first: Tensor, second: Tensor, rng: Random, settings: PairSettings
-) -> tuple[Tensor, Tensor]:
-    """Blur, gain, noise and rounding, as a camera adds them."""
-    count = first.shape[0]
-    frames = torch.stack([first, second], 1)
+def _sensor(frames: Tensor, rng: Random, settings: PairSettings) -> list[Tensor]:
+    """Blur, gain, noise and rounding, as a camera adds them.
+
+    Parameters
+    ----------
+    frames : Tensor
+        (B, 2, 3, H, W), or (B, 3, 3, H, W) with a magnified frame, which gets no noise and is
+        not rounded.
+
+    Returns
+    -------
+    list of Tensor
+        (B, 3, H, W) each.
+    """
+    count, extra = frames.shape[0], frames.shape[1] - 2
     blur = rng.uniform((count, 1, 1, 1, 1)) ** 2 * 0.5
     near = F.avg_pool2d(F.pad(frames.flatten(0, 1), (1, 1, 1, 1), mode="replicate"), 3, 1).reshape(
         frames.shape
@@ -194,7 +251,9 @@ def _sensor(
     gain, offset = rng.uniform((count, 1, 1, 1, 1), 0.3, 1.0), rng.uniform((count, 1, 1, 1, 1))
     frames = gain * frames + (1 - gain) * offset
     flicker = (rng.uniform((count, 1, 1, 1, 1)) < 0.3) * 0.02 * rng.normal((count, 2, 1, 1, 1))
-    frames = frames * (1 + flicker)
+    frames = frames * (1 + torch.cat([flicker] + extra * [flicker[:, 1:]], 1))
+    clean = frames[:, 2:]
+    frames = frames[:, :2]
     contrast = frames.std((1, 2, 3, 4), keepdim=True)
     amount = rng.log_uniform((count, 1, 1, 1, 1), *settings.noise) * (
         rng.uniform((count, 1, 1, 1, 1)) < 0.75
@@ -209,7 +268,10 @@ def _sensor(
     grey = rng.uniform((count, 1, 1, 1, 1)) < 0.3
     noise = torch.where(grey, noise[:, :, :1].expand_as(noise), noise)
     frames = frames + amount * contrast * sigma * noise
-    frames = torch.where(grey, frames.mean(2, keepdim=True).expand_as(frames), frames)
     rounded = rng.uniform((count, 1, 1, 1, 1)) < 0.5
-    frames = torch.where(rounded, (frames * 255).round() / 255, frames).clamp(0, 1)
-    return frames[:, 0].contiguous(), frames[:, 1].contiguous()
+    # Grey before rounding: the mean of rounded values is not a grey level.
+    frames, clean = (
+        torch.where(grey, f.mean(2, keepdim=True).expand_as(f), f) for f in (frames, clean)
+    )
+    frames = torch.where(rounded, (frames * 255).round() / 255, frames)
+    return [f.clamp(0, 1).contiguous() for f in torch.cat([frames, clean], 1).unbind(1)]

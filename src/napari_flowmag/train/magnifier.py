@@ -178,6 +178,8 @@ def build_magnifier(config: MagnifierConfig) -> Magnifier:
         if config.model:
             raise FlowmagError("setting model: leave it out with init, which brings its own")
         module = load_magnifier(config.init, "cpu")
+        if not (module.trainable and any(True for _ in module.parameters())):
+            raise FlowmagError(f"setting init: {config.init} has no weights to train")
     else:
         try:
             module = import_from(ARCHITECTURES[config.architecture])(**config.model)
