@@ -99,7 +99,7 @@ def model_method(name: str, device: str = "auto") -> Method:
     from napari_flowmag.models import find_model
 
     path = find_model(name)
-    weights = path.read_bytes() if path.is_file() else b""
+    weights = path.read_bytes() if path is not None and path.is_file() else b""
     key = hashlib.sha256(name.encode() + weights + code_fingerprint().encode()).hexdigest()
 
     @functools.cache
