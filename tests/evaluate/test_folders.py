@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -90,6 +91,8 @@ def test_sets_are_made_of_the_users_pictures(
     (built_in,) = case_sets(["subpixel"], quick=True)
     assert made.fingerprint != built_in.fingerprint
     sample = made.cases[0].make()
+    elsewhere = pickle.loads(pickle.dumps(made.cases[0])).make()  # as other processes get it
+    np.testing.assert_array_equal(elsewhere.frames, sample.frames)
     blue = sample.truth[0][sample.still].mean(axis=0)
     np.testing.assert_allclose(blue, (0, 0, 255), atol=3)
     # The object keeps its size, 50 × 60 px: it is smaller than asked for.
@@ -100,10 +103,17 @@ def test_sets_are_made_of_the_users_pictures(
     assert (red & sample.moving).sum() > 0.97 * red.sum()
 
 
-def test_a_fingerprint_is_that_of_the_folders_files(transparent: Path) -> None:
-    first = MaskedFolder.open(transparent).identity
-    (transparent / "opaque.png").unlink()
-    assert MaskedFolder.open(transparent).identity != first
+@pytest.mark.parametrize(
+    ("layout", "picture_file"),
+    [("transparent", "opaque.png"), ("voc", "JPEGImages/a.jpg"), ("coco", "val2017/a.png")],
+)
+def test_a_fingerprint_is_that_of_the_folders_files(
+    layout: str, picture_file: str, request: pytest.FixtureRequest
+) -> None:
+    root = request.getfixturevalue(layout)
+    first = MaskedFolder.open(root).identity
+    Image.new("RGB", (120, 100)).save(root / picture_file)
+    assert MaskedFolder.open(root).identity != first
 
 
 def test_backgrounds_are_parts_of_larger_pictures(tmp_path: Path) -> None:
@@ -143,7 +153,16 @@ def test_pictures_without_masks_are_named(tmp_path: Path, picture: np.ndarray) -
         MaskedFolder.open(tmp_path).draw(np.random.default_rng(0))
 
 
-@pytest.mark.parametrize("content", ["{", "[]", '{"images": [], "annotations": [{"id": 1}]}'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "{",
+        "[]",
+        '{"images": [], "annotations": [{"id": 1}]}',
+        '{"images": [{"id": 1, "file_name": "a.png"}],'
+        ' "annotations": [{"image_id": 1, "segmentation": [["a", 1, 2, 3, 4, 5]]}]}',
+    ],
+)
 def test_json_that_is_not_cocos_is_named(content: str, tmp_path: Path, picture: np.ndarray) -> None:
     Image.fromarray(picture).save(tmp_path / "a.png")
     (tmp_path / "instances.json").write_text(content)

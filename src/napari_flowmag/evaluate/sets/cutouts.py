@@ -11,10 +11,15 @@ from numpy.typing import NDArray
 
 from napari_flowmag.errors import FlowmagError
 from napari_flowmag.evaluate.sets.masked import MaskedFolder
-from napari_flowmag.evaluate.sets.pictures import BuiltIn, FloatArray, shrink
+from napari_flowmag.evaluate.sets.pictures import (
+    STRUCTURE,
+    BuiltIn,
+    FloatArray,
+    shrink,
+    structure,
+)
 
 _TRIES = 20
-_CONTRAST = 0.02  # a px: root mean square slope of an object's brightness, of 1
 _WAVES = np.array([0.0, 0.12, 0.08, 0.06, 0.04])[:, None]  # of outlines; the first would shift them
 
 
@@ -99,11 +104,10 @@ def _with_contrast(draw: Any) -> FloatArray:
     for _ in range(_TRIES):
         rgba: FloatArray = draw()
         inside = rgba[3] > 0.99
-        slope = np.hypot(*np.gradient(rgba[:3].mean(axis=0)))
-        contrast = float(np.sqrt((slope[inside] ** 2).mean())) if inside.any() else 0.0
+        contrast = structure(rgba[:3], inside) if inside.any() else 0.0
         if contrast > most:
             best, most = rgba, contrast
-        if most >= _CONTRAST:
+        if most >= STRUCTURE:
             break
     if best is None:
         raise FlowmagError("no object could be cut out")

@@ -16,7 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_flowmag.evaluate.case import Case, CaseSet, Sample
-from napari_flowmag.evaluate.sets.pictures import BuiltIn, FloatArray, Pictures, background
+from napari_flowmag.evaluate.sets.pictures import (
+    STRUCTURE,
+    BuiltIn,
+    FloatArray,
+    Pictures,
+    background,
+    structure,
+)
 from napari_flowmag.evaluate.sets.request import Request, fingerprint, generator
 from napari_flowmag.evaluate.sets.scene import SIZE, dithered, still_pixels
 from napari_flowmag.synthetic.clips import edge
@@ -142,7 +149,7 @@ def random_lines(ground: FloatArray, width: float, rng: np.random.Generator) -> 
 
 def _sample(source: Pictures, width: float, number: int, alpha: float, seed: int) -> Sample:
     rng = generator(seed, "lines", WIDTHS.index(width), number)
-    ground = background(source, SIZE, rng)
+    ground = _textured(source, rng)
     lines = random_lines(ground, width, rng)
     frames = [dithered(draw_lines(ground, lines, swing), rng) for swing in _PHASES]
     rest = [line.cover(SIZE) for line in lines]
@@ -159,6 +166,15 @@ def _sample(source: Pictures, width: float, number: int, alpha: float, seed: int
         moving=np.asarray(inside.any(axis=0)),
         still=still_pixels(np.max(ways, axis=0)),
     )
+
+
+def _textured(source: Pictures, rng: np.random.Generator) -> FloatArray:
+    """Draw backgrounds until one has structure: on a clear sky, nothing could bleed."""
+    for _ in range(_TRIES):
+        ground = background(source, SIZE, rng)
+        if structure(ground, np.ones(SIZE, dtype=bool)) >= STRUCTURE:
+            break
+    return ground
 
 
 def _distance(line: Line, other: Line) -> float:

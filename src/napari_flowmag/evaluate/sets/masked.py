@@ -22,7 +22,7 @@ _VOID = 255  # VOC's label of outlines that nobody decided on
 Masked = tuple[FloatArray, NDArray[Any]]
 """A picture (H, W, 3) in [0, 1] and a mask (H, W) of one object, from 0 to 1."""
 
-Item = Any
+Polygons = list[list[float]]
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,8 @@ class MaskedFolder:
     """
 
     root: Path
-    items: tuple[Item, ...]
-    read: Callable[[Item, np.random.Generator], Masked | None]
+    items: tuple[Any, ...]
+    read: Callable[[Any, np.random.Generator], Masked | None]
     files: tuple[Path, ...]
 
     @classmethod
@@ -97,12 +97,13 @@ def _open_transparent(root: Path) -> MaskedFolder:
             f"{root}: neither PNG pictures with transparency, nor Pascal VOC, nor COCO"
         )
 
-    def read(path: Path, rng: np.random.Generator) -> Masked | None:
-        rgba = read_rgba(path)
-        cover = rgba[..., 3]
-        return None if cover.min() == 1 else (rgba[..., :3], cover)
+    return MaskedFolder(root, paths, _read_transparent, paths)
 
-    return MaskedFolder(root, paths, read, paths)
+
+def _read_transparent(path: Path, rng: np.random.Generator) -> Masked | None:
+    rgba = read_rgba(path)
+    cover = rgba[..., 3]
+    return None if cover.min() == 1 else (rgba[..., :3], cover)
 
 
 def _open_voc(root: Path) -> MaskedFolder:
@@ -110,17 +111,24 @@ def _open_voc(root: Path) -> MaskedFolder:
     if not masks:
         raise FlowmagError(f"{root / 'SegmentationObject'}: no PNG masks in this folder")
 
-    def read(path: Path, rng: np.random.Generator) -> Masked | None:
-        labels = _read_labels(path)
-        objects = [n for n in np.unique(labels) if n not in (0, _VOID)]
-        if not objects:
-            return None
-        picture = read_rgb(root / "JPEGImages" / f"{path.stem}.jpg")
-        if picture.shape[:2] != labels.shape:
-            raise FlowmagError(f"{path}: not of the size of its picture in JPEGImages")
-        return picture, labels == objects[rng.integers(len(objects))]
+    pictures = (_voc_picture(path) for path in masks)
+    used = (*masks, *(path for path in pictures if path.is_file()))
+    return MaskedFolder(root, masks, _read_voc, used)
 
-    return MaskedFolder(root, masks, read, masks)
+
+def _read_voc(path: Path, rng: np.random.Generator) -> Masked | None:
+    labels = _read_labels(path)
+    objects = [n for n in np.unique(labels) if n not in (0, _VOID)]
+    if not objects:
+        return None
+    picture = read_rgb(_voc_picture(path))
+    if picture.shape[:2] != labels.shape:
+        raise FlowmagError(f"{path}: not of the size of its picture in JPEGImages")
+    return picture, labels == objects[rng.integers(len(objects))]
+
+
+def _voc_picture(mask: Path) -> Path:
+    return mask.parents[1] / "JPEGImages" / f"{mask.stem}.jpg"
 
 
 def _read_labels(path: Path) -> NDArray[Any]:
@@ -144,20 +152,21 @@ def _open_coco(root: Path, instances: list[Path]) -> MaskedFolder:
             f"{instances[0]}: no object with an outline in any picture of the folder"
         )
 
-    def read(item: tuple[Path, list[list[float]]], rng: np.random.Generator) -> Masked | None:
-        picture = read_rgb(item[0])
-        return picture, _fill(item[1], picture.shape[:2])
-
     used = {item[0] for item in items}
-    return MaskedFolder(root, tuple(items), read, (*instances, *used))
+    return MaskedFolder(root, tuple(items), _read_coco, (*instances, *used))
 
 
-def _coco_items(path: Path, places: dict[str, Path]) -> list[tuple[Path, list[list[float]]]]:
+def _read_coco(item: tuple[Path, Polygons], rng: np.random.Generator) -> Masked | None:
+    picture = read_rgb(item[0])
+    return picture, _fill(item[1], picture.shape[:2])
+
+
+def _coco_items(path: Path, places: dict[str, Path]) -> list[tuple[Path, Polygons]]:
     try:
         content = json.loads(path.read_text())
         names = {image["id"]: Path(image["file_name"]).name for image in content["images"]}
         return [
-            (places[names[found["image_id"]]], found["segmentation"])
+            (places[names[found["image_id"]]], _polygons(found["segmentation"]))
             for found in content["annotations"]
             # Crowds have no outline of one thing.
             if isinstance(found["segmentation"], list) and names[found["image_id"]] in places
@@ -166,12 +175,16 @@ def _coco_items(path: Path, places: dict[str, Path]) -> list[tuple[Path, list[li
         raise FlowmagError(f"{path}: not COCO's format of instances") from error
 
 
-def _fill(polygons: list[list[float]], shape: tuple[int, ...]) -> NDArray[Any]:
+def _polygons(segmentation: list[list[Any]]) -> Polygons:
+    """Return the corners x, y, x, y, … of each polygon, of three or more."""
+    return [[float(value) for value in polygon] for polygon in segmentation if len(polygon) >= 6]
+
+
+def _fill(polygons: Polygons, shape: tuple[int, ...]) -> NDArray[Any]:
     from PIL import Image, ImageDraw
 
     canvas = Image.new("L", (shape[1], shape[0]))
     draw = ImageDraw.Draw(canvas)
     for polygon in polygons:
-        if len(polygon) >= 6:
-            draw.polygon([float(value) for value in polygon], fill=1)
+        draw.polygon(polygon, fill=1)
     return np.asarray(canvas)

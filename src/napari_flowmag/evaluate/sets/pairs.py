@@ -5,12 +5,16 @@ from __future__ import annotations
 import re
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from napari_flowmag.errors import FlowmagError
 from napari_flowmag.evaluate.case import Case, CaseSet, Sample
 from napari_flowmag.evaluate.sets.request import Request, fingerprint, listing
+
+if TYPE_CHECKING:
+    from napari_flowmag.train.data import PairFolder
 
 ALPHAS = (2, 4, 10, 16, 64)
 _SMALLEST = 16  # px: what flow estimators take
@@ -26,7 +30,7 @@ def make_set(request: Request) -> CaseSet:
     FlowmagError
         If no folder is given, or it is not in the authors' layout, incomplete or damaged.
     """
-    from napari_flowmag.train.data import CHECKED, PairFolder, open_pairs, spread
+    from napari_flowmag.train.data import CHECKED, open_pairs, spread
 
     if request.pairs is None:
         raise FlowmagError(
@@ -37,11 +41,6 @@ def make_set(request: Request) -> CaseSet:
     folder = open_pairs(request.pairs, _SMALLEST, "test", checked=most)
     chosen = folder.subset(spread(len(folder), most)) if request.quick else folder
 
-    def sample(pairs: PairFolder, index: int) -> Sample:
-        frames = pairs.read(index).movedim(1, -1).numpy()
-        top = 255.0 if frames.dtype == np.uint8 else 1.0
-        return Sample(np.ascontiguousarray(frames), value_range=(0.0, top))
-
     sides = [folder.root / side / name for side in ("frameA", "frameB") for name in chosen.names]
     return CaseSet(
         name="pairs",
@@ -49,11 +48,17 @@ def make_set(request: Request) -> CaseSet:
         description="Pairs of frames of real videos with small motions.",
         fingerprint=fingerprint("pairs", _VERSION, listing(sides, folder.root)),
         cases=tuple(
-            Case(f"{name}-a{alpha}", float(alpha), partial(sample, chosen, index))
+            Case(f"{name}-a{alpha}", float(alpha), partial(_sample, chosen, index))
             for index, name in enumerate(_case_names(chosen.names))
             for alpha in ALPHAS
         ),
     )
+
+
+def _sample(pairs: PairFolder, index: int) -> Sample:
+    frames = pairs.read(index).movedim(1, -1).numpy()
+    top = 255.0 if frames.dtype == np.uint8 else 1.0
+    return Sample(np.ascontiguousarray(frames), value_range=(0.0, top))
 
 
 def _case_names(files: tuple[str, ...]) -> list[str]:

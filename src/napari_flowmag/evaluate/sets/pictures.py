@@ -30,6 +30,9 @@ _PHOTOS = (
     "grass.png",
     "gravel.png",
 )  # in scikit-image's own folder, so nothing is downloaded
+STRUCTURE = 0.02
+"""A picture whose `structure` is this has enough of it to see motion of a hundredth of a px by."""
+
 _PROCEDURAL = 0.15  # share of pictures that are random textures
 
 
@@ -145,6 +148,12 @@ def read_rgba(path: Path) -> FloatArray:
     except (OSError, ValueError, SyntaxError) as error:  # what Pillow's decoders raise
         raise FlowmagError(f"{path}: missing, damaged, or no PNG or JPEG picture") from error
     return np.asarray(pixels, dtype=np.float32) / np.float32(255)
+
+
+def structure(picture: FloatArray, inside: NDArray[np.bool_]) -> float:
+    """Return the root mean square slope of (3, H, W) inside of a mask, a px, of 1 for white."""
+    slope = np.hypot(*np.gradient(picture.mean(axis=0)))
+    return float(np.sqrt((slope[inside] ** 2).mean()))
 
 
 def shrink(picture: FloatArray, scale: float, shape: tuple[int, int]) -> FloatArray:
