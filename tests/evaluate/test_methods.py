@@ -7,7 +7,12 @@ import tifffile
 from napari_flowmag import magnify
 from napari_flowmag.errors import FlowmagError
 from napari_flowmag.evaluate.case import Case, CaseSet, Sample
-from napari_flowmag.evaluate.methods import folder_method, identity, make_methods, model_method
+from napari_flowmag.evaluate.methods import (
+    folder_method,
+    make_methods,
+    model_method,
+    trivial_method,
+)
 
 
 @pytest.fixture
@@ -29,8 +34,15 @@ def test_a_model_magnifies_as_the_command_does(cases, sample):
     assert (found[1] != sample.frames[1]).any()
 
 
+def test_the_right_answer_where_it_is_known(cases, sample):
+    exact = trivial_method("exact")
+    assert exact.magnify(cases, cases.cases[0], sample) is None
+    known = Sample(sample.frames, truth=sample.frames.astype(np.float32))
+    assert exact.magnify(cases, cases.cases[0], known) is known.truth
+
+
 def test_doing_nothing(cases, sample):
-    assert identity().magnify(cases, cases.cases[0], sample) is sample.frames
+    assert trivial_method("identity").magnify(cases, cases.cases[0], sample) is sample.frames
 
 
 def test_what_another_program_made(cases, sample, tmp_path):

@@ -17,7 +17,7 @@ from napari_flowmag.errors import Cancelled
 from napari_flowmag.evaluate.case import Case, CaseSet, Sample
 from napari_flowmag.evaluate.cost import Cost
 from napari_flowmag.evaluate.judges import load_judges
-from napari_flowmag.evaluate.methods import Method, identity
+from napari_flowmag.evaluate.methods import Method, trivial_method
 from napari_flowmag.evaluate.report import make_report, to_json, write_report
 from napari_flowmag.evaluate.run import SetResults, run
 from napari_flowmag.evaluate.store import Result, Store
@@ -94,7 +94,7 @@ def test_pictures_that_are_missing_are_made_again(cases, flows, tmp_path):
 
 
 def test_a_line_cut_short_is_done_again(cases, flows, tmp_path):
-    method = identity()
+    method = trivial_method("identity")
     store = Store(tmp_path, cases, method, "j")
     store.add(Result("w0.1", 5.0, 0.1, {"factor": 1.0, "psnr": math.inf}))
     store.add(Result("w0.2", 5.0, 0.2, {"factor": 1.0}))
@@ -108,7 +108,7 @@ def test_a_line_cut_short_is_done_again(cases, flows, tmp_path):
 
 
 def test_the_exact_answer_is_found_to_be_right_and_the_input_is_not(cases, flows, tmp_path):
-    (found,) = run([cases], [Counted().method(), identity()], flows, tmp_path)
+    (found,) = run([cases], [Counted().method(), trivial_method("identity")], flows, tmp_path)
     exact, same = (
         [mean for mean in summarise(found) if mean.method == name] for name in ("exact", "identity")
     )
@@ -158,10 +158,10 @@ class Page(HTMLParser):
 
 
 def test_the_report_holds_every_method_and_needs_nothing_beside_it(cases, flows, tmp_path):
-    methods = [Counted().method(), identity()]
+    methods = [Counted().method(), trivial_method("identity")]
     found = run([cases], methods, flows, tmp_path)
     report = make_report(
-        found, methods, list(flows), [Cost("exact", 0.5, 12.3)], tmp_path, seed="7"
+        found, methods, list(flows), [Cost("exact", 512, 0.5, 12.3)], tmp_path, seed="7"
     )
     (html,) = (path for path in write_report(report, tmp_path) if path.suffix == ".html")
     page = Page()

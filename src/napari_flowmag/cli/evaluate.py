@@ -31,8 +31,8 @@ def evaluate(
     method: Annotated[
         list[str] | None,
         typer.Option(
-            help="What magnifies: a model's or baseline's name, a checkpoint, or identity; may be "
-            "given several times. Without it: the bundled model and the baselines.",
+            help="What magnifies: a model's or baseline's name, a checkpoint, identity or exact; "
+            "may be given several times. Without it: the bundled model and the baselines.",
             show_default=False,
         ),
     ] = None,
@@ -152,6 +152,7 @@ def _evaluate(
     output: Path,
 ) -> object:
     from napari_flowmag.cli.progress import progress_bar
+    from napari_flowmag.evaluate.cost import QUICK_SIDE, SIDE
     from napari_flowmag.evaluate.judges import FULL_FLOWS, QUICK_FLOWS, load_judges
     from napari_flowmag.evaluate.report import make_report, to_json, write_report
     from napari_flowmag.evaluate.run import run
@@ -164,7 +165,7 @@ def _evaluate(
     total = sum(len(one.cases) for one in tasks) * len(methods)
     with progress_bar("evaluate", total, "tasks") as progress:
         found = run(tasks, methods, judges, output, progress=progress)
-    costs = _costs(methods, device, threads)
+    costs = _costs(methods, device, threads, QUICK_SIDE if quick else SIDE)
     report = make_report(
         found,
         methods,
@@ -198,7 +199,7 @@ def _methods(names: list[str] | None, outputs: list[str] | None, device: str) ->
     return make_methods(names, folders, device)
 
 
-def _costs(methods: list[Method], device: str, threads: int) -> list[Cost]:
+def _costs(methods: list[Method], device: str, threads: int, side: int) -> list[Cost]:
     from napari_flowmag.cli.progress import progress_bar
     from napari_flowmag.evaluate.cost import measure_cost
 
@@ -207,7 +208,7 @@ def _costs(methods: list[Method], device: str, threads: int) -> list[Cost]:
     with progress_bar("speed", len(measured), "methods") as progress:
         for done, name in enumerate(measured, start=1):
             try:
-                costs.append(measure_cost(name, device, threads))
+                costs.append(measure_cost(name, device, threads, side))
             except FlowmagError as error:
                 _note(str(error))
             progress(done, len(measured))

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from napari_flowmag.errors import FlowmagError
 
-SIDE, FRAMES = 512, 4
+SIDE, QUICK_SIDE, FRAMES = 512, 256, 4
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,8 @@ class Cost:
     ----------
     method
         Its name.
+    side
+        Height and width of the frames, px.
     seconds
         For a frame, after the first one.
     mebibytes
@@ -38,6 +40,7 @@ class Cost:
     """
 
     method: str
+    side: int
     seconds: float
     mebibytes: float
 
@@ -91,7 +94,7 @@ def _main(method: str, side: int, frames: int, device: str, threads: int) -> Cos
     began = time.perf_counter()
     magnify(clip, 10, model=model)
     seconds = (time.perf_counter() - began) / frames
-    return Cost(method, seconds, (peak_memory(device) - before) / 2**20)
+    return Cost(method, side, seconds, (peak_memory(device) - before) / 2**20)
 
 
 def moving_clip(frames: int, side: int) -> NDArray[np.uint8]:

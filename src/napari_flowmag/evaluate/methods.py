@@ -20,6 +20,14 @@ Magnified = NDArray[Any]
 IDENTITY = "identity"
 """The method that gives every frame back: what all others have to beat."""
 
+EXACT = "exact"
+"""The right answer where it is known: how good a figure can be on a task."""
+
+_TRIVIAL: dict[str, Callable[[Sample], Magnified | None]] = {
+    IDENTITY: lambda sample: sample.frames,
+    EXACT: lambda sample: sample.truth,
+}
+
 DEFAULT_METHODS = (
     "default",
     "warp-nearest:dis",
@@ -28,6 +36,7 @@ DEFAULT_METHODS = (
     "linear",
     "phase",
     IDENTITY,
+    EXACT,
 )
 
 
@@ -62,7 +71,7 @@ def make_methods(
     Parameters
     ----------
     names
-        Each ``identity``, or what :func:`~napari_flowmag.models.load_magnifier` takes.
+        Each ``identity``, ``exact``, or what :func:`~napari_flowmag.models.load_magnifier` takes.
     outputs
         (name, folder) of frames that other programs have magnified; see :func:`folder_method`.
     device
@@ -73,7 +82,9 @@ def make_methods(
     FlowmagError
         If a model or a folder does not exist, or two methods have the same name.
     """
-    methods = [identity() if name == IDENTITY else model_method(name, device) for name in names]
+    methods = [
+        trivial_method(name) if name in _TRIVIAL else model_method(name, device) for name in names
+    ]
     methods += [folder_method(name, folder) for name, folder in outputs]
     called = [method.name for method in methods]
     if twice := sorted({name for name in called if called.count(name) > 1}):
@@ -81,9 +92,10 @@ def make_methods(
     return methods
 
 
-def identity() -> Method:
-    """Return the method that changes nothing."""
-    return Method(IDENTITY, "1", lambda cases, case, sample: sample.frames, measured=False)
+def trivial_method(name: str) -> Method:
+    """Return the method that changes nothing, or the one that knows the answer."""
+    answer = _TRIVIAL[name]
+    return Method(name, "1", lambda cases, case, sample: answer(sample), measured=False)
 
 
 def model_method(name: str, device: str = "auto") -> Method:
