@@ -15,8 +15,9 @@ from napari_flowmag.settings import MagnifySettings
 from napari_flowmag.strength import Strength, Strengths
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from napari_flowmag.engine import Engine
-    from napari_flowmag.models.base import Magnifier
 
 
 def file_sha256(path: Path) -> str:
@@ -25,10 +26,10 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def state_sha256(magnifier: Magnifier) -> str:
-    """Hash of the weights of a magnifier that is in memory, whatever file they came from."""
+def state_sha256(module: nn.Module) -> str:
+    """Hash of the weights of a network that is in memory, whatever file they came from."""
     digest = hashlib.sha256()
-    for name, value in magnifier.state_dict().items():
+    for name, value in module.state_dict().items():
         digest.update(name.encode())
         digest.update(value.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
