@@ -97,7 +97,8 @@ def prepare(
         },
         "settings": decisive | {"test": config.test},
     }
-    return merge(config.out, [job.result_path for job in jobs], config.test, facts)
+    paths = [job.result_path for job in jobs]
+    return merge(config.out, paths, config.test, selection.duplicate, facts)
 
 
 def _jobs(sources: Sequence[Source], out: Path, decisive: dict[str, Any]) -> list[Job]:

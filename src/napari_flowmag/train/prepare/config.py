@@ -34,6 +34,9 @@ class SelectionConfig:
         Largest 0.01st percentile of the motion in px.
     min_mse
         Smallest mean squared difference of the two frames, in grey levels of 255.
+    duplicate
+        Pairs of alike pictures are duplicates if they also change alike: if their changes differ
+        by at most this share. 0 rejects exact copies alone.
     """
 
     strides: tuple[int, ...] = (1, 5)
@@ -44,6 +47,7 @@ class SelectionConfig:
     max_p80: float = 2.0
     max_p001: float = 0.1
     min_mse: float = 10.0
+    duplicate: float = 0.25
 
     def __post_init__(self) -> None:
         require(
@@ -58,7 +62,7 @@ class SelectionConfig:
         for name in ("pairs_per_clip", "pairs_per_scene"):
             value = getattr(self, name)
             require(value is None or value >= 1, name, value, "must be above 0")
-        for name in ("max_p999", "max_p80", "max_p001", "min_mse"):
+        for name in ("max_p999", "max_p80", "max_p001", "min_mse", "duplicate"):
             require(getattr(self, name) >= 0, name, getattr(self, name), "must not be negative")
 
 

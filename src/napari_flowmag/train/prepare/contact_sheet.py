@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_flowmag.atomic import replacing
+from napari_flowmag.train.prepare.pictures import STILL
 from napari_flowmag.train.prepare.results import ClipResult, PairResult
 
 _ROWS = 1000
@@ -82,11 +83,13 @@ def _header(facts: Mapping[str, Any]) -> Iterator[str]:
     )
     yield (
         "<p>p999, p80 and p001 are percentiles of the motion in px (99.9, 80, 0.01), mse is the "
-        "mean squared difference of the frames in grey levels of 255. Each picture shows the first "
-        "frame, the second, and the motion from black (none) to yellow (p999).</p>"
+        "mean squared difference of the frames in grey levels of 255. Each row shows the first "
+        "frame, the second, and the motion from black (none) to yellow (p999, at least "
+        f"{STILL} px).</p>"
     )
     versions = {"flowmag": facts["flowmag"], **facts["versions"]}
-    rows = {**facts["settings"], "versions": ", ".join(f"{k} {v}" for k, v in versions.items())}
+    settings = {k: "unset" if v is None else v for k, v in facts["settings"].items()}
+    rows = {**settings, "versions": ", ".join(f"{k} {v}" for k, v in versions.items())}
     yield _table((_text(name), _text(value)) for name, value in rows.items())
 
 

@@ -3,7 +3,9 @@
 A perceptual hash tells alike pictures: of the picture in 8 × 9 and 9 × 8 averages, which of each
 two neighbours is brighter (a difference hash, across and down, 128 bits). With a camera that
 stands still, all pairs of a scene have nearly the same hash, yet other motions. So a duplicate must
-also change in the same way: by the signed difference of its frames in 16 × 16 averages.
+also change in the same way: its frames must have the same signed difference in 16 × 16 averages,
+within a tolerance. Within 0.25 were the changes of 98 % of 150 pairs and of their copies
+as JPEG of quality 90, of 83 % at quality 60, and of 74 % at half the size.
 """
 
 from __future__ import annotations
@@ -23,10 +25,6 @@ LIKE_BITS = 10
 """Most bits of 128 in which the hashes of alike pictures differ. Of 597 pairs from 76 scenes, no
 two of different scenes were within it; recompressed and shrunk copies were, but for 1 %."""
 
-LIKE_CHANGE = 0.9
-"""Smallest correlation of the changes of duplicates. Of pairs of one scene whose hashes are alike,
-3 % reached it; of recompressed and shrunk copies, 90 to 100 %."""
-
 _BITS = 128
 _BANDS = LIKE_BITS + 1
 _GRID = 16
@@ -41,7 +39,7 @@ class Signature:
     first, second : int
         Hashes of the frames, 128 bits.
     change : bytes
-        Second minus first frame in 16 × 16 averages, int8; the largest is ±127.
+        Second minus first frame, of 1, in 16 × 16 averages: float16, by rows.
     """
 
     first: int
@@ -63,9 +61,8 @@ class Signature:
 def sign(first: Tensor, second: Tensor) -> Signature:
     """Describe a pair of pictures (C, H, W) in [0, 1]."""
     a, b = (picture.mean(0, keepdim=True) for picture in (first, second))
-    change = _averages(b - a, _GRID, _GRID)
-    change = np.round(change * (127 / max(float(np.abs(change).max()), 1e-12)))
-    return Signature(difference_hash(a), difference_hash(b), change.astype(np.int8).tobytes())
+    change = _averages(b - a, _GRID, _GRID).astype("<f2").tobytes()
+    return Signature(difference_hash(a), difference_hash(b), change)
 
 
 def difference_hash(grey: Tensor) -> int:
@@ -82,8 +79,16 @@ def _averages(picture: Tensor, height: int, width: int) -> NDArray[np.float32]:
     return averages
 
 
-def find_duplicates(signatures: Sequence[Signature]) -> list[int | None]:
-    """Return for each pair the first one before it, itself no duplicate, that it repeats."""
+def find_duplicates(signatures: Sequence[Signature], tolerance: float) -> list[int | None]:
+    """Return for each pair the first one before it, itself no duplicate, that it repeats.
+
+    Parameters
+    ----------
+    signatures
+        What each pair shows.
+    tolerance
+        Largest difference of the changes of two duplicates, as a share of the change.
+    """
     index = _Index()
     found: list[int | None] = []
     for number, signature in enumerate(signatures):
@@ -91,7 +96,7 @@ def find_duplicates(signatures: Sequence[Signature]) -> list[int | None]:
             i
             for i in index.near(signature.first)
             if (signatures[i].second ^ signature.second).bit_count() <= LIKE_BITS
-            and _correlation(signatures[i].change, signature.change) >= LIKE_CHANGE
+            and _difference(signatures[i].change, signature.change) <= tolerance
         )
         twin = min(alike, default=None)
         found.append(twin)
@@ -100,10 +105,10 @@ def find_duplicates(signatures: Sequence[Signature]) -> list[int | None]:
     return found
 
 
-def _correlation(first: bytes, second: bytes) -> float:
-    a, b = (np.frombuffer(change, np.int8).astype(np.float64) for change in (first, second))
-    norm = float(np.sqrt((a @ a) * (b @ b)))
-    return float(a @ b) / norm if norm else float(first == second)
+def _difference(first: bytes, second: bytes) -> float:
+    a, b = (np.frombuffer(change, "<f2").astype(np.float64) for change in (first, second))
+    largest = max(float(a @ a), float(b @ b))
+    return float(((a - b) @ (a - b)) / largest) ** 0.5 if largest else 0.0
 
 
 def group_by_scene(clips: Sequence[int], signatures: Sequence[Signature]) -> dict[int, int]:

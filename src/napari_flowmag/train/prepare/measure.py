@@ -133,13 +133,13 @@ def _selected(
                 file = f"{name}_p{plane}_t{one.first:06d}_s{one.stride}{ending}"
                 pair = replace(pair, file=file, signature=sign(first, second))
             pairs.append(pair)
-    return _without_too_many(_without_repeated(pairs), config.pairs_per_scene)
+    return _without_too_many(_without_repeated(pairs, config.duplicate), config.pairs_per_scene)
 
 
-def _without_repeated(pairs: list[PairResult]) -> list[PairResult]:
+def _without_repeated(pairs: list[PairResult], tolerance: float) -> list[PairResult]:
     """Reject the pairs that repeat an earlier one of the clip."""
     fit = [(i, pair.signature) for i, pair in enumerate(pairs) if pair.signature]
-    twins = find_duplicates([signature for _, signature in fit])
+    twins = find_duplicates([signature for _, signature in fit], tolerance)
     reasons = {
         i: f"duplicate of {pairs[fit[twin][0]].file}"
         for (i, _), twin in zip(fit, twins, strict=True)

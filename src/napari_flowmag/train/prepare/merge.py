@@ -43,7 +43,9 @@ class Kept:
     signature: Signature
 
 
-def merge(out: Path, paths: Sequence[Path], test: float, facts: dict[str, Any]) -> int:
+def merge(
+    out: Path, paths: Sequence[Path], test: float, duplicate: float, facts: dict[str, Any]
+) -> int:
     """Make the set of the results of all clips.
 
     Parameters
@@ -54,6 +56,8 @@ def merge(out: Path, paths: Sequence[Path], test: float, facts: dict[str, Any]) 
         Result files, in the order of the clips. All must be there.
     test
         Share of the pairs to put into the test split.
+    duplicate
+        Tolerance of :func:`~napari_flowmag.train.prepare.duplicates.find_duplicates`.
     facts
         Settings and versions, for the statistics and the contact sheet.
 
@@ -68,7 +72,7 @@ def merge(out: Path, paths: Sequence[Path], test: float, facts: dict[str, Any]) 
         If no clip could be read, no pair is fit, or there is none to put into a split.
     """
     kept = list(_all_kept(paths))
-    twins = find_duplicates([pair.signature for pair in kept])
+    twins = find_duplicates([pair.signature for pair in kept], duplicate)
     repeated = {
         pair.file: kept[twin].file
         for pair, twin in zip(kept, twins, strict=True)

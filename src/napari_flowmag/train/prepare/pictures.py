@@ -14,6 +14,9 @@ from torch import Tensor
 _WIDTH, _QUALITY = 144, 80
 """Width of a thumbnail in px, and its quality as a JPEG."""
 
+STILL = 0.2
+"""Motion in px that thumbnails draw brightest if there is no larger one: less is mostly noise."""
+
 _HEAT = np.array([[0, 0, 0], [60, 20, 110], [190, 50, 90], [250, 150, 40], [255, 250, 180]])
 """Colours of no motion to most motion, evenly spaced."""
 
@@ -79,7 +82,7 @@ def thumbnail(picture: NDArray[Any], low: float, high: float) -> str:
 
 
 def pair_thumbnails(
-    first: NDArray[Any], second: NDArray[Any], magnitude: NDArray[np.float32], most: float
+    first: NDArray[Any], second: NDArray[Any], magnitude: NDArray[np.float32], p999: float
 ) -> tuple[str, str, str]:
     """Return thumbnails of both frames, stretched alike, and of the motion between them.
 
@@ -89,11 +92,11 @@ def pair_thumbnails(
         Pictures that :func:`scaled` returned.
     magnitude
         (H, W) px.
-    most
-        Motion that is drawn brightest, px.
+    p999
+        Its 99.9th percentile, which is drawn brightest.
     """
     # Deep pictures use a small part of their range where a few pixels are bright.
     low, high = (0.0, 255.0) if first.dtype == np.uint8 else np.percentile(first, (0.5, 99.8))
-    place = (magnitude / max(most, 1e-6)).clip(0, 1) * (len(_HEAT) - 1)
+    place = (magnitude / max(p999, STILL)).clip(0, 1) * (len(_HEAT) - 1)
     heat = np.stack([np.interp(place, range(len(_HEAT)), c) for c in _HEAT.T], -1)
     return thumbnail(first, low, high), thumbnail(second, low, high), thumbnail(heat, 0, 255)

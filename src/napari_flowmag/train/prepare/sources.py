@@ -84,12 +84,14 @@ def _walk(path: Path, besides: set[Path], above: tuple[Path, ...] = ()) -> Itera
 
     if path in besides:
         return
-    if path.is_file() or (is_clip(path) and not _holds_clips(path)):
-        if is_clip(path):
+    if not path.is_dir():
+        if is_clip(path) and (path.is_file() or path.is_symlink()):  # no pipe
             yield path
         return
     real = path.resolve()
-    if path.is_dir() and real not in above:  # a link to a folder around it has no end
+    if is_clip(path) and not _holds_clips(path):
+        yield path
+    elif real not in above:  # a link to a folder around it has no end
         for child in sorted(path.iterdir()):
             # A leading dot marks what the Finder and network drives leave beside each file.
             if not child.name.startswith("."):
