@@ -138,7 +138,7 @@ def test_the_test_split_has_other_scenes(
     for seed in range(10, 16):
         write(clips / f"{seed}.tif", moving(6, seed))
     # The same scene as a.tif at another time, so that no pair is a copy.
-    write(clips / "later.tif", moving(12, 1, px=0.2)[7:])
+    write(clips / "later.tif", moving(12, 1, px=0.3)[7:])
     lines = select(clips, out, test=0.3)
     assert not any("done before" in line for line in lines)
     sides = {

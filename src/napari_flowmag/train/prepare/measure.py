@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import functools
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +29,7 @@ from napari_flowmag.train.prepare.pictures import (
 )
 from napari_flowmag.train.prepare.results import FOLDER, ClipResult, PairResult, write_result
 from napari_flowmag.train.prepare.sampling import candidates, over_the_cap
-from napari_flowmag.train.prepare.scenes import Range, Scan, scan
+from napari_flowmag.train.prepare.scenes import Range, scan
 from napari_flowmag.train.prepare.sources import Source
 from napari_flowmag.train.prepare.statistics import measure_pair, motion_magnitude, rejection
 
@@ -35,6 +37,10 @@ if TYPE_CHECKING:
     from napari_flowmag.clip import Clip
 
 Pictures = tuple[NDArray[Any], NDArray[Any]]
+Reader = Callable[[int], list[NDArray[Any]]]
+
+_REMEMBERED = 200_000_000
+"""Bytes of time points that are kept: pairs of several strides share them."""
 
 
 @dataclass(frozen=True)
@@ -92,12 +98,12 @@ def _do(job: Job, flow: nn.Module, config: SelectionConfig) -> ClipResult:
     try:
         clip = read_clip(job.source.path)
         found = scan(clip)
-        pairs = _selected(clip, found, flow, config, job.source.name)
-        pairs = _with_thumbnails(pairs, clip, found.ranges, flow, job.shown)
+        read = _reader(clip, found.ranges)
+        pairs = _selected(read, found.scenes, flow, config, job.source.name)
+        pairs = _with_thumbnails(pairs, read, flow, job.shown)
         for pair in pairs:
             if pair.reason is None:
-                pictures = _read(clip, pair.frames, found.ranges)[pair.plane]
-                _write_pictures(job.out, str(pair.file), pictures)
+                _write_pictures(job.out, str(pair.file), _pictures(read, pair.frames)[pair.plane])
         result = ClipResult(
             job.source.label,
             job.key,
@@ -116,20 +122,37 @@ def _do(job: Job, flow: nn.Module, config: SelectionConfig) -> ClipResult:
     return result
 
 
+def _reader(clip: Clip, ranges: Sequence[Range]) -> Reader:
+    """Return the function that reads a time point: the picture of each plane, scaled."""
+    size = 2 * math.prod(clip.shape[1:])
+
+    @functools.lru_cache(max(2, min(16, _REMEMBERED // size)))
+    def read(t: int) -> list[NDArray[Any]]:
+        pictures = planes(clip.frame(t), clip.axes)
+        return [scaled(p, low, high) for p, (low, high) in zip(pictures, ranges, strict=True)]
+
+    return read
+
+
+def _pictures(read: Reader, frames: tuple[int, int]) -> list[Pictures]:
+    """Read both pictures of each plane."""
+    return list(zip(*map(read, frames), strict=True))
+
+
 def _selected(
-    clip: Clip, found: Scan, flow: nn.Module, config: SelectionConfig, name: str
+    read: Reader, scenes: Sequence[range], flow: nn.Module, config: SelectionConfig, name: str
 ) -> list[PairResult]:
     """Measure the candidates of a clip, and say of each whether it is kept."""
     pairs: list[PairResult] = []
-    ending = suffix(scaled(planes(clip.frame(0), clip.axes)[0], 0, 1).dtype)
-    for one in candidates(found.scenes, config.strides, config.pairs_per_clip):
+    for one in candidates(scenes, config.strides, config.pairs_per_clip):
         frames = (one.first, one.second)
-        for plane, pictures in enumerate(_read(clip, frames, found.ranges)):
+        for plane, pictures in enumerate(_pictures(read, frames)):
             first, second = (to_tensor(picture) for picture in pictures)
             statistics = measure_pair(first, second, motion_magnitude(first, second, flow))
             reason = rejection(statistics, config)
             pair = PairResult(one.scene, plane, frames, statistics, reason)
             if reason is None:
+                ending = suffix(pictures[0].dtype)
                 file = f"{name}_p{plane}_t{one.first:06d}_s{one.stride}{ending}"
                 pair = replace(pair, file=file, signature=sign(first, second))
             pairs.append(pair)
@@ -166,7 +189,7 @@ def _rejected(pairs: list[PairResult], reasons: dict[int, str]) -> list[PairResu
 
 
 def _with_thumbnails(
-    pairs: list[PairResult], clip: Clip, ranges: Sequence[Range], flow: nn.Module, shown: int
+    pairs: list[PairResult], read: Reader, flow: nn.Module, shown: int
 ) -> list[PairResult]:
     """Draw some of the kept and some of the rejected pairs, of every reason and time."""
     kept = [i for i, pair in enumerate(pairs) if pair.reason is None]
@@ -176,20 +199,11 @@ def _with_thumbnails(
     for group in (kept, rejected):
         for place in spread(len(group), shown) if group and shown else ():
             pair = pairs[group[place]]
-            first, second = _read(clip, pair.frames, ranges)[pair.plane]
+            first, second = _pictures(read, pair.frames)[pair.plane]
             magnitude = motion_magnitude(to_tensor(first), to_tensor(second), flow)
             thumbnails = pair_thumbnails(first, second, magnitude, pair.statistics.p999)
             drawn[group[place]] = replace(pair, thumbnails=thumbnails)
     return drawn
-
-
-def _read(clip: Clip, frames: Iterable[int], ranges: Sequence[Range]) -> list[Pictures]:
-    """Read two time points: both pictures of each plane, scaled."""
-    first, second = (
-        [scaled(p, *r) for p, r in zip(planes(clip.frame(t), clip.axes), ranges, strict=True)]
-        for t in frames
-    )
-    return list(zip(first, second, strict=True))
 
 
 def _write_pictures(out: Path, file: str, pictures: Pictures) -> None:
