@@ -42,6 +42,7 @@ def test_copies_are_found_recompressed_and_scaled(moving: Moving) -> None:
     ]
     assert find_duplicates([one, *copies], 0.25) == [None, 0, 0, 0]
     assert find_duplicates([one, *copies], 0.0) == [None, 0, None, None]
+    assert find_duplicates([one, *copies], 0.25, [7, 7, 7, 8]) == [None, None, None, 0]
 
 
 def test_other_motion_before_the_same_scene_is_no_duplicate(moving: Moving) -> None:

@@ -35,8 +35,8 @@ class SelectionConfig:
     min_mse
         Smallest mean squared difference of the two frames, in grey levels of 255.
     duplicate
-        Pairs of alike pictures are duplicates if they also change alike: if their changes differ
-        by at most this share. 0 rejects exact copies alone.
+        Pairs of alike pictures in two clips are duplicates if they also change alike: if their
+        changes differ by at most this share. 0 rejects exact copies alone.
     """
 
     strides: tuple[int, ...] = (1, 5)

@@ -25,6 +25,10 @@ LIKE_BITS = 10
 """Most bits of 128 in which the hashes of alike pictures differ. Of 597 pairs from 76 scenes, no
 two of different scenes were within it; recompressed and shrunk copies were, but for 1 %."""
 
+REPEATED = 0.05
+"""Largest tolerance within a clip. There, what repeats is the same to the noise of compression,
+while slow and periodic motion brings pairs that are nearly the same, and fit to learn from."""
+
 _BITS = 128
 _BANDS = LIKE_BITS + 1
 _GRID = 16
@@ -79,7 +83,9 @@ def _averages(picture: Tensor, height: int, width: int) -> NDArray[np.float32]:
     return averages
 
 
-def find_duplicates(signatures: Sequence[Signature], tolerance: float) -> list[int | None]:
+def find_duplicates(
+    signatures: Sequence[Signature], tolerance: float, clips: Sequence[int] | None = None
+) -> list[int | None]:
     """Return for each pair the first one before it, itself no duplicate, that it repeats.
 
     Parameters
@@ -88,6 +94,8 @@ def find_duplicates(signatures: Sequence[Signature], tolerance: float) -> list[i
         What each pair shows.
     tolerance
         Largest difference of the changes of two duplicates, as a share of the change.
+    clips
+        Number of the clip of each pair: those of one clip are not compared.
     """
     index = _Index()
     found: list[int | None] = []
@@ -95,7 +103,8 @@ def find_duplicates(signatures: Sequence[Signature], tolerance: float) -> list[i
         alike = (
             i
             for i in index.near(signature.first)
-            if (signatures[i].second ^ signature.second).bit_count() <= LIKE_BITS
+            if (clips is None or clips[i] != clips[number])
+            and (signatures[i].second ^ signature.second).bit_count() <= LIKE_BITS
             and _difference(signatures[i].change, signature.change) <= tolerance
         )
         twin = min(alike, default=None)

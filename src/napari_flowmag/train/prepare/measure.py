@@ -17,7 +17,7 @@ from napari_flowmag.atomic import replacing
 from napari_flowmag.errors import FlowmagError
 from napari_flowmag.train.data import spread
 from napari_flowmag.train.prepare.config import SelectionConfig
-from napari_flowmag.train.prepare.duplicates import find_duplicates, sign
+from napari_flowmag.train.prepare.duplicates import REPEATED, find_duplicates, sign
 from napari_flowmag.train.prepare.layout import SIDES, SPLITS
 from napari_flowmag.train.prepare.pictures import (
     encoded,
@@ -162,7 +162,7 @@ def _selected(
 def _without_repeated(pairs: list[PairResult], tolerance: float) -> list[PairResult]:
     """Reject the pairs that repeat an earlier one of the clip."""
     fit = [(i, pair.signature) for i, pair in enumerate(pairs) if pair.signature]
-    twins = find_duplicates([signature for _, signature in fit], tolerance)
+    twins = find_duplicates([signature for _, signature in fit], min(tolerance, REPEATED))
     reasons = {
         i: f"duplicate of {pairs[fit[twin][0]].file}"
         for (i, _), twin in zip(fit, twins, strict=True)

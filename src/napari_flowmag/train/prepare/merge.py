@@ -72,7 +72,7 @@ def merge(
         If no clip could be read, no pair is fit, or there is none to put into a split.
     """
     kept = list(_all_kept(paths))
-    twins = find_duplicates([pair.signature for pair in kept], duplicate)
+    twins = find_duplicates([p.signature for p in kept], duplicate, [p.clip for p in kept])
     repeated = {
         pair.file: kept[twin].file
         for pair, twin in zip(kept, twins, strict=True)
