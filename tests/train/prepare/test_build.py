@@ -305,6 +305,17 @@ def test_without_a_fit_pair_there_is_no_list_but_the_reasons(
     assert "mse 0 ≤ 1" in (tmp_path / "out" / "index.html").read_text("utf-8")
 
 
+def test_clips_without_two_frames(
+    tmp_path: Path, moving: Moving, write: Write, select: Select
+) -> None:
+    write(tmp_path / "clips" / "short.tif", moving(2))
+    write(tmp_path / "clips" / "single.tif", moving(1))
+    with pytest.raises(FlowmagError, match="no clip has two frames of a scene"):
+        select(tmp_path / "clips", tmp_path / "out", strides=(2,))
+    lines = select(tmp_path / "clips", tmp_path / "out", strides=(1,))
+    assert lines[-1] == "[2/2] clips/single.tif: no two frames at one of the strides (1 in all)"
+
+
 def test_only_damaged_clips(tmp_path: Path, select: Select) -> None:
     (tmp_path / "clips").mkdir()
     for name in ("a.mp4", "b.tif"):

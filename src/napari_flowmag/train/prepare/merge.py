@@ -192,6 +192,11 @@ def _check(out: Path, counts: dict[str, int], results: Iterable[ClipResult]) -> 
     if counts["unreadable"] == counts["clips"]:
         first = next(result.error for result in results)
         raise FlowmagError(f"not one of {counts['clips']} clips can be read; the first: {first}")
+    if not counts["pairs"]:
+        raise FlowmagError(
+            "no clip has two frames of a scene at one of the distances strides; is time perhaps "
+            "another axis in the files?"
+        )
     if not counts["kept"]:
         raise FlowmagError(
             "no frame pair is fit to learn from; see the bounds max_p999, max_p80, max_p001 and "

@@ -92,6 +92,8 @@ class ClipResult:
         """One line on how it went."""
         if self.error is not None:
             return f"passed over: {self.error}"
+        if not self.pairs:
+            return f"{self.label}: no two frames at one of the strides ({self.frames} in all)"
         scenes = f" in {len(self.scenes)} scenes" if len(self.scenes) > 1 else ""
         return f"{self.label}: {len(self.kept)} fit pairs of {len(self.pairs)}{scenes}"
 
