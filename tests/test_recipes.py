@@ -67,7 +67,7 @@ def blobs(seed: int) -> np.ndarray:
 
 def vibrating(texture: Callable[..., np.ndarray], seed: int) -> np.ndarray:
     """RGB frames of a still texture with a part in the middle that vibrates."""
-    shifts = [(0.6 * np.sin(0.9 * t), 0.0) for t in range(8)]
+    shifts = [(1.2 * np.sin(0.9 * t), 0.0) for t in range(8)]
     still = texture([(0.0, 0.0)] * 8, 72, 88, seed)
     inside = np.exp(-((((np.mgrid[:72, :88] - [[[36]], [[44]]]) / 16) ** 2).sum(0) ** 2))
     frames = still + inside * (texture(shifts, 72, 88, seed) - still)

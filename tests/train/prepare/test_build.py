@@ -14,8 +14,9 @@ import tifffile
 
 from napari_flowmag.errors import Cancelled, FlowmagError
 from napari_flowmag.train.data import open_pairs, read_picture
-from napari_flowmag.train.prepare import measure
+from napari_flowmag.train.prepare import build, measure
 from napari_flowmag.train.prepare.measure import Job
+from napari_flowmag.train.prepare.parallel import Died
 from napari_flowmag.train.prepare.results import ClipResult
 
 Moving = Callable[..., np.ndarray]
@@ -303,6 +304,21 @@ def test_without_a_fit_pair_there_is_no_list_but_the_reasons(
         select(tmp_path / "still.tif", tmp_path / "out")
     assert not (tmp_path / "out" / "train_fn.json").exists()
     assert "mse 0 ≤ 1" in (tmp_path / "out" / "index.html").read_text("utf-8")
+
+
+def test_a_clip_that_kills_its_process_is_passed_over(
+    clips: Path, tmp_path: Path, select: Select, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def work(start: Any, jobs: list[Job], workers: int) -> Any:
+        do = start()
+        return ((j, Died(-9) if j.source.path.name == "b.tif" else do(j)) for j in jobs)
+
+    monkeypatch.setattr(build, "work_through", work)
+    lines = select(clips, tmp_path / "out")
+    assert lines[1].startswith("[2/5] passed over: clips/b.tif: the process that read it died")
+    assert sum("error" in clip for clip in statistics(tmp_path / "out")["clips"]) == 2
+    monkeypatch.undo()
+    assert "[1/2] clips/b.tif: 12 fit pairs of 12 in 2 scenes" in select(clips, tmp_path / "out")
 
 
 def test_clips_without_two_frames(

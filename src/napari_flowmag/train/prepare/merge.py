@@ -69,7 +69,7 @@ def merge(
     Raises
     ------
     FlowmagError
-        If no clip could be read, no pair is fit, or there is none to put into a split.
+        If no clip could be read, no pair is fit, or all show one scene, which cannot be split.
     """
     kept = list(_all_kept(paths))
     twins = find_duplicates([p.signature for p in kept], duplicate, [p.clip for p in kept])
@@ -94,6 +94,11 @@ def merge(
     _write_statistics(out / "statistics.json", final(), splits, facts)
     write_contact_sheet(out / "index.html", final, splits, facts)
     _check(out, counts, final())
+    if test and not tested:
+        raise FlowmagError(
+            f"setting test = {test:g}: all pairs show one scene, which cannot be on both sides; "
+            "give clips of other scenes, or leave it out"
+        )
     names = {split: [pair.file for pair in kept if splits[pair.file] == split] for split in SPLITS}
     for split in (TRAIN, TEST) if tested else (TRAIN,):
         write_list(out, split, names[split])
@@ -116,7 +121,7 @@ def _read(path: Path) -> ClipResult:
 
 
 def _tested_clips(kept: Sequence[Kept], repeated: set[str], test: float) -> set[int]:
-    """Choose the clips of the test split, so that no scene is on both sides.
+    """Choose the clips of the test split, so that no scene is on both sides; none if there is one.
 
     The order in which scenes are taken is that of a hash of what they are called, which has
     nothing to do with what they show.
@@ -131,10 +136,7 @@ def _tested_clips(kept: Sequence[Kept], repeated: set[str], test: float) -> set[
         sizes[group] += pair.file not in repeated
         names.setdefault(group, pair.file)
     if len(sizes) < 2:
-        raise FlowmagError(
-            f"setting test = {test:g}: all pairs show one scene, which cannot be on both sides; "
-            "give clips of other scenes, or leave it out"
-        )
+        return set()
     order = sorted(sizes, key=lambda group: hashlib.sha256(names[group].encode()).digest())
     chosen = {order[0]}
     wanted = test * sum(sizes.values())

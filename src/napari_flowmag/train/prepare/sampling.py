@@ -40,16 +40,16 @@ def candidates(scenes: Sequence[range], strides: Sequence[int], most: int) -> li
         In the order of their first frames; of each scene and stride evenly spread ones.
     """
     groups = [
-        [Candidate(t, t + stride, number) for t in range(scene.start, scene.stop - stride)]
+        (number, stride, range(scene.start, scene.stop - stride))
         for number, scene in enumerate(scenes)
         for stride in strides
+        if len(scene) > stride
     ]
-    groups = [group for group in groups if group]
-    counts = shares([len(group) for group in groups], most)
+    counts = shares([len(starts) for _, _, starts in groups], most)
     return sorted(
-        group[i]
-        for group, count in zip(groups, counts, strict=True)
-        for i in _spread(len(group), count)
+        Candidate(starts[i], starts[i] + stride, number)
+        for (number, stride, starts), count in zip(groups, counts, strict=True)
+        for i in _spread(len(starts), count)
     )
 
 
