@@ -47,7 +47,7 @@ class SelectionConfig:
     max_p80: float = 2.0
     max_p001: float = 0.1
     min_mse: float = 10.0
-    duplicate: float = 0.25
+    duplicate: float = 0.4
 
     def __post_init__(self) -> None:
         require(
