@@ -267,6 +267,14 @@ def test_the_list_comes_last_and_needs_its_pictures(
     assert not (tmp_path / "out" / "train_fn.json").exists()
 
 
+def test_a_set_from_elsewhere_is_left_alone(clips: Path, tmp_path: Path, select: Select) -> None:
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / "train_fn.json").write_text('["0.png"]')
+    with pytest.raises(FlowmagError, match=r"theirs: holds frame pairs that .* did not make"):
+        select(clips, tmp_path / "theirs")
+    assert (tmp_path / "theirs" / "train_fn.json").read_text() == '["0.png"]'
+
+
 def test_each_plane_and_channel_gives_pairs(tmp_path: Path, moving: Moving, select: Select) -> None:
     frames = np.stack(
         [np.stack([moving(3, 2 * z + c) for c in range(2)], 1) for z in range(2)], 1

@@ -20,7 +20,7 @@ from napari_flowmag.provenance import state_sha256
 from napari_flowmag.train.config import plain
 from napari_flowmag.train.data import spread
 from napari_flowmag.train.prepare.config import PrepareConfig, SelectionConfig
-from napari_flowmag.train.prepare.layout import remove_lists
+from napari_flowmag.train.prepare.layout import check_folder, remove_lists
 from napari_flowmag.train.prepare.measure import Job, start_measuring
 from napari_flowmag.train.prepare.merge import merge
 from napari_flowmag.train.prepare.parallel import Died, work_through
@@ -66,12 +66,14 @@ def prepare(
     Raises
     ------
     FlowmagError
-        If there is no clip, or not one can be read, or not one pair in them is fit.
+        If there is no clip, or not one can be read, or not one pair in them is fit; or if the
+        folder holds a set that was made otherwise.
     Cancelled
         On Ctrl+C.
     OSError
         If the folder cannot be written to.
     """
+    check_folder(config.out)
     flow = load_flow(selection.selection_flow)
     decisive = plain(selection) | {
         "selection_flow": Path(selection.selection_flow).name,

@@ -8,6 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from napari_flowmag.atomic import write_atomically
+from napari_flowmag.errors import FlowmagError
+
+FOLDER = "clips"
+"""Folder of the results, beside the splits."""
 
 SIDES = ("frameA", "frameB")
 
@@ -22,6 +26,20 @@ _PARTS = re.compile(r"\..+\.\d+\.(part|old)")
 def list_path(out: Path, split: str) -> Path:
     """Return where the list of a split is; where there is one, the split is complete."""
     return out / f"{split}_fn.json"
+
+
+def check_folder(out: Path) -> None:
+    """Refuse a folder whose pairs come from elsewhere: their list would be lost.
+
+    Raises
+    ------
+    FlowmagError
+        If it has a list but no results.
+    """
+    if not (out / FOLDER).is_dir() and any(list_path(out, split).exists() for split in SPLITS):
+        raise FlowmagError(
+            f"{out}: holds frame pairs that flowmag-train prepare did not make; give a new folder"
+        )
 
 
 def remove_lists(out: Path) -> None:

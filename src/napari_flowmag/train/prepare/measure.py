@@ -18,7 +18,7 @@ from napari_flowmag.errors import FlowmagError
 from napari_flowmag.train.data import spread
 from napari_flowmag.train.prepare.config import SelectionConfig
 from napari_flowmag.train.prepare.duplicates import REPEATED, find_duplicates, sign
-from napari_flowmag.train.prepare.layout import SIDES, SPLITS
+from napari_flowmag.train.prepare.layout import FOLDER, SIDES, SPLITS
 from napari_flowmag.train.prepare.pictures import (
     encoded,
     pair_thumbnails,
@@ -27,7 +27,7 @@ from napari_flowmag.train.prepare.pictures import (
     suffix,
     to_tensor,
 )
-from napari_flowmag.train.prepare.results import FOLDER, ClipResult, PairResult, write_result
+from napari_flowmag.train.prepare.results import ClipResult, PairResult, write_result
 from napari_flowmag.train.prepare.sampling import candidates, over_the_cap
 from napari_flowmag.train.prepare.scenes import Range, scan
 from napari_flowmag.train.prepare.sources import Source

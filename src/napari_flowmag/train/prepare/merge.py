@@ -14,12 +14,13 @@ from napari_flowmag.errors import FlowmagError
 from napari_flowmag.train.prepare.contact_sheet import write_contact_sheet
 from napari_flowmag.train.prepare.duplicates import Signature, find_duplicates, group_by_scene
 from napari_flowmag.train.prepare.layout import (
+    FOLDER,
     SPLITS,
     place_pictures,
     remove_lists,
     write_list,
 )
-from napari_flowmag.train.prepare.results import FOLDER, ClipResult, PairResult, read_result
+from napari_flowmag.train.prepare.results import ClipResult, PairResult, read_result
 
 TRAIN, TEST, ASIDE = SPLITS
 

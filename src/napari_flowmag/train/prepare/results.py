@@ -11,9 +11,6 @@ from napari_flowmag.atomic import replacing
 from napari_flowmag.train.prepare.duplicates import Signature
 from napari_flowmag.train.prepare.statistics import PairStatistics
 
-FOLDER = "clips"
-"""Folder of the results, beside the splits."""
-
 
 @dataclass(frozen=True)
 class PairResult:

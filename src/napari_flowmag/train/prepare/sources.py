@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -55,8 +56,8 @@ def find_sources(paths: Sequence[Path], besides: Path | None = None) -> list[Sou
     """
     found: dict[Path, str] = {}
     labels: set[str] = set()
-    hidden = {besides.absolute()} if besides else set()
-    for root in (path.absolute() for path in paths):
+    hidden = {Path(os.path.abspath(besides))} if besides else set()
+    for root in (Path(os.path.abspath(path)) for path in paths):
         if not root.exists():
             raise FlowmagError(f"{root}: no such file or folder")
         for path in _walk(root, hidden):
