@@ -15,8 +15,9 @@ from napari_flowmag.settings import MagnifySettings
 from napari_flowmag.strength import Strength, Strengths
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from napari_flowmag.engine import Engine
-    from napari_flowmag.models.base import Magnifier
 
 
 def file_sha256(path: Path) -> str:
@@ -25,13 +26,13 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def state_sha256(magnifier: Magnifier) -> str | None:
-    """Hash of the weights of a magnifier that is in memory, whatever file they came from.
+def state_sha256(module: nn.Module) -> str | None:
+    """Hash of the weights of a network that is in memory, whatever file they came from.
 
     None where there are none.
     """
     digest = hashlib.sha256()
-    state = magnifier.state_dict()
+    state = module.state_dict()
     if not state:
         return None
     for name, value in state.items():

@@ -1,4 +1,4 @@
-"""The command ``flowmag-train``: train a magnifier, the flow estimator, or a baseline."""
+"""The command ``flowmag-train``: train a magnifier or the flow estimator, prepare pairs."""
 
 from __future__ import annotations
 
@@ -6,18 +6,14 @@ import argparse
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from napari_flowmag.cli.flags import config_of, parse, settings_parser
 from napari_flowmag.errors import Cancelled, FlowmagError
-from napari_flowmag.train.config import (
-    AugmentConfig,
-    LoopConfig,
-    MagnifierConfig,
-    SelectionConfig,
-    plain,
-)
+from napari_flowmag.train.config import AugmentConfig, LoopConfig, MagnifierConfig, plain
+from napari_flowmag.train.prepare.config import SelectionConfig
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -69,8 +65,9 @@ def _fail(reason: str) -> int:
 def _train_magnifier(arguments: list[str]) -> None:
     parser = _parser(
         "flowmag-train",
-        "Train a magnifier on real frame pairs. `flowmag-train flow -o RUN` trains the flow "
-        "estimator instead, `flowmag-train oh -o RUN` a baseline.",
+        "Train a magnifier on real frame pairs. `flowmag-train prepare SOURCE -o OUT` makes such "
+        "pairs of clips, `flowmag-train flow -o RUN` trains the flow estimator, `flowmag-train oh -o "
+        "RUN` a baseline.",
         SelectionConfig,
         AugmentConfig,
         MagnifierConfig,
@@ -86,8 +83,8 @@ def _train_magnifier(arguments: list[str]) -> None:
     values = _parse(parser, arguments)
     if "data" not in values:
         raise FlowmagError("name the folder of frame pairs or clips to train on")
-    loop, selection = _config(LoopConfig, values), _config(SelectionConfig, values)
-    augment, config = _config(AugmentConfig, values), _config(MagnifierConfig, values)
+    loop, selection = config_of(LoopConfig, values), config_of(SelectionConfig, values)
+    augment, config = config_of(AugmentConfig, values), config_of(MagnifierConfig, values)
 
     from napari_flowmag.train.data import is_pair_folder, open_pairs
     from napari_flowmag.train.distributed import start_fabric
@@ -102,10 +99,11 @@ def _train_magnifier(arguments: list[str]) -> None:
             pairs = open_pairs(source, augment.crop)
         elif fabric is None:
             few = replace(selection, pairs_per_clip=min(selection.pairs_per_clip, 5))
-            pairs = _pairs_of_clips(source, Path(scratch), few, augment)
+            pairs = _pairs_of_clips(source, Path(scratch), few, augment, loop.workers)
         else:
             with fabric.rank_zero_first():
-                pairs = _pairs_of_clips(source, loop.out / "pairs", selection, augment)
+                out = loop.out / "pairs"
+                pairs = _pairs_of_clips(source, out, selection, augment, loop.workers)
         task = MagnifierTask(pairs, config, augment, loop.seed)
         if fabric is None:
             _rehearse(task, loop)
@@ -117,14 +115,16 @@ def _train_magnifier(arguments: list[str]) -> None:
 
 
 def _pairs_of_clips(
-    source: Path, out: Path, selection: SelectionConfig, augment: AugmentConfig
+    source: Path, out: Path, selection: SelectionConfig, augment: AugmentConfig, workers: int
 ) -> PairFolder:
-    """Select the pairs of clips, unless an earlier start of the run has done so."""
+    """Prepare the pairs of clips, unless an earlier start of the run has done so."""
+    from napari_flowmag.cli.prepare import report_line
     from napari_flowmag.train.data import open_pairs
-    from napari_flowmag.train.filter import select_pairs
+    from napari_flowmag.train.prepare.build import prepare
+    from napari_flowmag.train.prepare.config import PrepareConfig
 
     if not (out / "train_fn.json").is_file():
-        select_pairs(source, out, selection, report=lambda line: print(line, file=sys.stderr))
+        prepare([source], selection, PrepareConfig(out, workers), report_line)
     return open_pairs(out, augment.crop)
 
 
@@ -165,7 +165,7 @@ def _train_on_scenes(
     from napari_flowmag.train.loop import check_folder
 
     values = _parse(_parser(name, description, kind), arguments)
-    loop, config = _config(LoopConfig, values), _config(kind, values)
+    loop, config = config_of(LoopConfig, values), config_of(kind, values)
     check_folder(loop.out, values.resume)
     task = make(config, loop.seed)
     if values.dry_run:
@@ -174,8 +174,14 @@ def _train_on_scenes(
         _fit(task, loop, plain(config, loop), values.resume, start_fabric(loop))
 
 
-_OTHERS = {"flow": _train_flow, "oh": _train_oh}
-"""What is trained if it is named first, other than a magnifier."""
+def _prepare(arguments: list[str]) -> None:
+    from napari_flowmag.cli.prepare import prepare_pairs
+
+    prepare_pairs(arguments)
+
+
+_OTHERS = {"prepare": _prepare, "flow": _train_flow, "oh": _train_oh}
+"""What is done if it is named first, other than training a magnifier."""
 
 
 def _rehearse(task: Task, loop: LoopConfig) -> None:
@@ -207,52 +213,22 @@ def _fit(
 
 
 def _parser(name: str, description: str, *configs: type) -> ArgumentParser:
-    from jsonargparse import ActionConfigFile, ArgumentParser  # type: ignore[attr-defined]
-
-    parser = ArgumentParser(prog=name, description=description, exit_on_error=False)
-    parser.add_argument(
-        "-o", "--out", type=Path, required=True, help="folder of the run: weights, state, metrics"
+    parser = settings_parser(
+        name, description, "folder of the run: weights, state, metrics", *configs, LoopConfig
     )
-    parser.add_argument("--config", action=ActionConfigFile, help="YAML file of settings")
     parser.add_argument(
         "--dry_run",
         action="store_true",
         help="read the data, do three steps, print their time and memory, and write nothing",
     )
     parser.add_argument("--resume", action="store_true", help="go on with the run in the folder")
-    for config in (*configs, LoopConfig):
-        parser.add_class_arguments(config, skip={"out"})
     return parser
 
 
 def _parse(parser: ArgumentParser, arguments: list[str]) -> Namespace:
-    """Parse; a resumed run has the settings that it began with, unless told otherwise.
-
-    Raises
-    ------
-    FlowmagError
-        For unknown settings and values that do not fit.
-    """
-    from argparse import ArgumentError
-
-    arguments = [_with_underscores(argument) for argument in arguments]
-    try:
-        values = parser.parse_args(arguments)
-        saved = values.out / CONFIG
-        if values.resume and saved.is_file():
-            values = parser.parse_args(["--config", str(saved), *arguments])
-    except ArgumentError as error:
-        raise FlowmagError(" ".join(str(error).split())) from error
+    """Parse; a resumed run has the settings that it began with, unless told otherwise."""
+    values = parse(parser, arguments)
+    saved = values.out / CONFIG
+    if values.resume and saved.is_file():
+        values = parse(parser, ["--config", str(saved), *arguments])
     return values
-
-
-def _with_underscores(argument: str) -> str:
-    """Let ``--weight-decay`` be ``--weight_decay``, the setting's name in YAML and Python."""
-    if not argument.startswith("--"):
-        return argument
-    name, equals, value = argument[2:].partition("=")
-    return f"--{name.replace('-', '_')}{equals}{value}"
-
-
-def _config(kind: type[_Config], values: Namespace) -> _Config:
-    return kind(**{f.name: values[f.name] for f in fields(kind)})

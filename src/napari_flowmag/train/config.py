@@ -101,51 +101,6 @@ class LoopConfig:
 
 
 @dataclass(frozen=True)
-class SelectionConfig:
-    """Which frame pairs of a clip are fit to learn from.
-
-    The bounds are the paper's: small motion over most of the picture, some of it, and a picture
-    that changes.
-
-    Parameters
-    ----------
-    strides
-        Distances in frames between the two frames of a pair.
-    pairs_per_clip
-        Most pairs to look at in one clip, spread over its length.
-    selection_flow
-        Flow estimator that measures the motion: a name or path that `load_flow` takes.
-    max_p999
-        Largest 99.9th percentile of the motion in px.
-    max_p80
-        Largest 80th percentile of the motion in px.
-    max_p001
-        Largest 0.01st percentile of the motion in px.
-    min_mse
-        Smallest mean squared difference of the two frames, in grey levels of 255.
-    """
-
-    strides: tuple[int, ...] = (1, 5)
-    pairs_per_clip: int = 200
-    selection_flow: str = "default"
-    max_p999: float = 20.0
-    max_p80: float = 2.0
-    max_p001: float = 0.1
-    min_mse: float = 10.0
-
-    def __post_init__(self) -> None:
-        require(
-            bool(self.strides) and min(self.strides) >= 1,
-            "strides",
-            self.strides,
-            "give one or more distances of at least 1 frame",
-        )
-        require(self.pairs_per_clip >= 1, "pairs_per_clip", self.pairs_per_clip, "must be above 0")
-        for name in ("max_p999", "max_p80", "max_p001", "min_mse"):
-            require(getattr(self, name) >= 0, name, getattr(self, name), "must not be negative")
-
-
-@dataclass(frozen=True)
 class AugmentConfig:
     """How a pair is varied; the defaults are the paper's, with a smaller crop.
 
