@@ -212,22 +212,29 @@ class _Run:
             group["lr"] = rate
         self.magnifier.train(settings.update_norm)
         loss = self._gradients(pairs)
+        if not math.isfinite(loss):
+            return math.nan
         norm = nn.utils.clip_grad_norm_(self.parameters, settings.clip_gradient or math.inf)
-        if not (math.isfinite(loss) and bool(torch.isfinite(norm))):
+        if not bool(torch.isfinite(norm)):
             return math.nan
         self.optimiser.step()
         return loss
 
     def _gradients(self, pairs: Pairs) -> float:
-        """Add up the gradients of a batch, in smaller pieces once memory was full."""
+        """Add up the gradients of a batch, in smaller pieces once memory was full.
+
+        A loss that is not finite is returned at once: nothing is to be learnt from it.
+        """
         while True:
             try:
                 self.optimiser.zero_grad()
                 total = 0.0
                 for piece in pairs.pieces(self.pieces):
                     loss = self.objective(self.magnifier, piece) * (len(piece) / len(pairs))
-                    loss.backward()  # type: ignore[no-untyped-call]
                     total += float(loss.detach())
+                    if not math.isfinite(total):
+                        return total
+                    loss.backward()  # type: ignore[no-untyped-call]
                 return total
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):

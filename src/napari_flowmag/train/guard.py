@@ -47,11 +47,14 @@ class Guard:
         Its weights, and the processes.
     config : LoopConfig
         Settings of the run.
+    writes : bool
+        Whether batches are saved.
     """
 
     task: Task
     run: Run
     config: LoopConfig
+    writes: bool = True
 
     def loss(self, mean: Tensor, own: Tensor, batch: Batch) -> None:
         """Look at a loss: its mean over all processes, this one's own, and what it is of.
@@ -94,24 +97,29 @@ class Guard:
             raise_together(
                 self.run.fabric,
                 f"training stopped after step {self.run.step}: weights are not finite, and not "
-                "saved; resume from the last save with a smaller lr",
+                "saved; go on from the last save with a smaller lr",
             )
 
     def _stop(self, what: str, value: Tensor, batches: Sequence[Batch]) -> None:
-        fabric, reason = self.run.fabric, None
+        reason = None
         if not bool(torch.isfinite(value)):
-            rank = fabric.global_rank
-            path = self.config.out / (BAD_BATCH if rank == 0 else f"rank{rank}_{BAD_BATCH}")
-            saved = f"batch saved as {path}"
-            try:
-                write_pickle(path, self._report(what, value, batches))
-            except FlowmagError as error:
-                saved = str(error)
             reason = (
-                f"training stopped at step {self.run.step}: {what} is not finite ({saved}); "
-                "resume from the last save with a smaller lr"
+                f"training stopped at step {self.run.step}: {what} is not finite"
+                f"{self._save(what, value, batches)}; go on from the last save with a smaller lr"
             )
-        raise_together(fabric, reason)
+        raise_together(self.run.fabric, reason)
+
+    def _save(self, what: str, value: Tensor, batches: Sequence[Batch]) -> str:
+        """Save the batch and tell where it is, or why it is nowhere."""
+        if not self.writes:
+            return ""
+        rank = self.run.fabric.global_rank
+        path = self.config.out / (BAD_BATCH if rank == 0 else f"rank{rank}_{BAD_BATCH}")
+        try:
+            write_pickle(path, self._report(what, value, batches))
+        except FlowmagError as error:
+            return f" ({error})"
+        return f" (batch saved as {path})"
 
     def _report(self, what: str, value: Tensor, batches: Sequence[Batch]) -> dict[str, object]:
         settings = plain(self.config)

@@ -20,7 +20,7 @@ def one_step(
     run: Run,
     batches: Iterator[Batch],
     config: LoopConfig,
-    guard: Guard | None = None,
+    guard: Guard,
     meter: Meter | None = None,
 ) -> Tensor | None:
     """Move the weights by one step and return the norm of the gradient.
@@ -51,17 +51,15 @@ def one_step(
         last = number == config.accumulate - 1
         with run.fabric.no_backward_sync(run.forward, enabled=not last):
             loss, terms = run.forward(batch)
-            run.fabric.backward(loss / config.accumulate)
-        means = mean_over_ranks(run.fabric, [loss, *terms.values()])
-        if guard is not None:
+            means = mean_over_ranks(run.fabric, [loss, *terms.values()])
             guard.loss(means[0], loss, seen[-1])
+            run.fabric.backward(loss / config.accumulate)
         if meter is not None:
             meter.add(**dict(zip(("loss", *terms), means, strict=True)))
     norm = run.fabric.clip_gradients(
         run.forward, run.optimiser, max_norm=config.clip or math.inf, error_if_nonfinite=False
     )
-    if guard is not None:
-        guard.gradient(norm, seen)
+    guard.gradient(norm, seen)
     run.optimiser.step()
     run.optimiser.zero_grad()
     if run.averaged is not None:
