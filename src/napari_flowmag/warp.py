@@ -182,7 +182,8 @@ def splat(values: Tensor, flow: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]
     """
     batch, channels, height, width = values.shape
     position = identity_grid(height, width, flow) + flow
-    corner = position.detach().floor()
+    # Of what is not finite, `part` keeps it; an index must be one.
+    corner = position.detach().nan_to_num(0.0, 1e6, -1e6).floor()
     part = position - corner
     carried = torch.cat([values * weight, weight], 1).flatten(2)
     out = carried.new_zeros(batch, channels + 1, height * width)

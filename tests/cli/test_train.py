@@ -101,6 +101,29 @@ def test_an_interrupted_run_resumes(
     assert (parts / name).read_bytes() == (whole / name).read_bytes()
 
 
+def test_a_killed_run_resumes(place: Path, tmp_path: Path, killed: Any) -> None:
+    # Anywhere after the first save; before the state or the weights get their name.
+    moments = [("layer", 500), ("layer", 1700), ("file", 3), ("file", 4)]
+    flags = ("--steps", "6", "--save-every", "2", "--validate-every", "3")
+
+    def begin(out: Path) -> list[str]:
+        return ["flowmag-train", *arguments(place, out, *flags)]
+
+    whole = tmp_path / "whole"
+    runs: list[Any] = [(begin(whole), None)]
+    for number, moment in enumerate(moments):
+        out = tmp_path / str(number)
+        runs += [(begin(out), moment), (["flowmag-train", "-o", str(out), "--resume"], None)]
+    assert killed(*runs) == [0, *[-signal.SIGKILL, 0] * len(moments)]
+    for number in range(len(moments)):
+        out = tmp_path / str(number)
+        name = "model.safetensors"
+        assert (out / name).read_bytes() == (whole / name).read_bytes()
+        lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+        assert [line["step"] for line in lines if "loss" in line] == [1, 2, 3, 4, 5, 6]
+        assert not [path for path in out.iterdir() if path.name.endswith(".part")]
+
+
 def test_clips_are_made_into_pairs_once(
     place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

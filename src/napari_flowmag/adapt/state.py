@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from napari_flowmag.atomic import discard_parts
 from napari_flowmag.checkpoint import read_pickle, write_pickle
 from napari_flowmag.errors import FlowmagError
 
@@ -30,3 +31,9 @@ def read_state(path: Path, key: dict[str, Any]) -> dict[str, Any]:
             "repeat that one, or delete the file"
         )
     return state
+
+
+def discard_state(path: Path) -> None:
+    """Remove the file, and parts of it that a killed run left."""
+    path.unlink(missing_ok=True)
+    discard_parts(path)
