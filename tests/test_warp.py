@@ -209,3 +209,21 @@ def test_gradients_of_pushing() -> None:
     flow = between(1, 2, 5, 6, seed=2)
     inputs = tuple(x.requires_grad_() for x in (values, flow, weight))
     assert gradcheck(splat, inputs)
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize("moved", [True, False])
+@pytest.mark.parametrize("read", ["zeros", "border", "reflection", "spline"])
+def test_displacements_that_are_not_finite_crash_nothing(
+    read: Padding, bad: float, moved: bool
+) -> None:
+    image = numbers(2, 3, 64, 64, dtype=torch.float32).requires_grad_()
+    flow = numbers(2, 2, 64, 64, dtype=torch.float32)
+    flow[:, :, ::3, ::5] = bad
+    flow.requires_grad_(moved)
+    for _ in range(20):
+        out = by_spline(image, flow) if read == "spline" else sample(image, flow, padding=read)  # type: ignore[comparison-overlap]
+        out.sum().backward()  # it used to be a segmentation fault
+    assert out.shape == image.shape
+    assert image.grad is not None
+    assert torch.isfinite(image.grad).all()

@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from glob import escape
 from pathlib import Path
 
 from napari_flowmag.errors import FlowmagError
@@ -52,6 +53,13 @@ def write_atomically(path: Path, content: bytes) -> None:
             temporary.write_bytes(content)
     except OSError as error:
         raise FlowmagError(f"cannot write {path}: {error.strerror}") from error
+
+
+def discard_parts(*paths: Path) -> None:
+    """Remove what writers of some files left that were killed; nobody may be writing them now."""
+    for path in paths:
+        for part in path.parent.glob(f".{escape(path.name)}.*.part"):
+            _remove(part)
 
 
 def _remove(path: Path) -> None:

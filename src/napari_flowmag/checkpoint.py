@@ -8,6 +8,7 @@ from the file.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -195,6 +196,19 @@ def read_pickle(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise FlowmagError(f"{path} holds no dictionary of weights")
     return content
+
+
+def write_pickle(path: Path, content: Mapping[str, Any]) -> None:
+    """Write tensors and plain values as ``torch.save`` does, whole or not at all.
+
+    Raises
+    ------
+    FlowmagError
+        If the file cannot be written.
+    """
+    buffer = io.BytesIO()
+    torch.save(dict(content), buffer)
+    write_atomically(path, buffer.getvalue())
 
 
 def build(checkpoint: Checkpoint, registry: Mapping[str, str]) -> nn.Module:

@@ -69,8 +69,16 @@ def sample(
     height, width = image.shape[-2:]
     position = identity_grid(flow.shape[-2], flow.shape[-1], flow) + flow
     scale = position.new_tensor([2 / max(width - 1, 1), 2 / max(height - 1, 1)])
-    grid = position.permute(0, 2, 3, 1) * scale - 1
+    grid = _readable(position.permute(0, 2, 3, 1) * scale - 1)
     return F.grid_sample(image, grid, mode=mode, padding_mode=padding, align_corners=True)
+
+
+def _readable(position: Tensor) -> Tensor:
+    """Replace positions that are not finite, with which grid_sample's backward pass crashes on CPU.
+
+    Its forward pass reads some pixel there as well, and gradients of networks are not finite then.
+    """
+    return position.nan_to_num(0.0, 1e6, -1e6) if torch.is_grad_enabled() else position
 
 
 def spline_coefficients(image: Tensor) -> Tensor:
@@ -132,7 +140,7 @@ def sample_spline(coefficients: Tensor, flow: Tensor, margin: int = 0) -> Tensor
     height, width = coefficients.shape[-2:]
     last = flow.new_tensor([width - 1 - 2 * margin, height - 1 - 2 * margin]).view(1, 2, 1, 1)
     position = identity_grid(flow.shape[-2], flow.shape[-1], flow) + flow
-    position = torch.minimum(position.clamp_min(0), last) + margin
+    position = _readable(torch.minimum(position.clamp_min(0), last)) + margin
     # A cubic B-spline's four weights along an axis are two linear reads at the right places:
     # of the first two neighbours, which weigh 1 - share together, and of the other two.
     start = position.detach().floor()
@@ -174,7 +182,8 @@ def splat(values: Tensor, flow: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]
     """
     batch, channels, height, width = values.shape
     position = identity_grid(height, width, flow) + flow
-    corner = position.detach().floor()
+    # Of what is not finite, `part` keeps it; an index must be one.
+    corner = position.detach().nan_to_num(0.0, 1e6, -1e6).floor()
     part = position - corner
     carried = torch.cat([values * weight, weight], 1).flatten(2)
     out = carried.new_zeros(batch, channels + 1, height * width)

@@ -11,6 +11,7 @@ from napari_flowmag import adapt, load_flow, load_magnifier, magnify
 from napari_flowmag.adapt import AdaptSettings
 from napari_flowmag.adapt.adaptation import Adaptation, learnt_alphas
 from napari_flowmag.adapt.parts import trained_parameters
+from napari_flowmag.adapt.state import discard_state
 from napari_flowmag.checkpoint import read_checkpoint
 from napari_flowmag.errors import FlowmagError
 from napari_flowmag.metrics import motion_error
@@ -74,6 +75,14 @@ def test_a_loss_that_is_not_finite_ends_it(clip, hurt, monkeypatch):
     assert all(torch.isfinite(p).all() for p in adapted.magnifier.parameters())
 
 
+def test_weights_that_are_not_finite_end_it_at_once(clip, hurt):
+    with torch.no_grad():
+        next(hurt.parameters()).fill_(torch.nan)
+    adapted = run(clip, hurt, steps=5)
+    assert (adapted.stopped, adapted.steps) == ("diverged", 0)
+    assert state_sha256(adapted.magnifier) == state_sha256(hurt)
+
+
 def test_the_same_seed_gives_the_same_model(clip, hurt):
     first, second, other = (run(clip, hurt, steps=4, seed=seed) for seed in (3, 3, 4))
     assert state_sha256(first.magnifier) == state_sha256(second.magnifier)
@@ -106,7 +115,25 @@ def test_a_killed_run_goes_on_to_the_same_model(clip, hurt, tmp_path):
     assert seen[0] > 1
     assert state_sha256(resumed.magnifier) == state_sha256(whole.magnifier)
     assert (resumed.before, resumed.after) == (whole.before, whole.after)
+    # Until its outcome is saved, a run that ended is found as it ended.
+    again = run(clip, hurt, lambda r: seen.append(r.step), state=state, steps=8)
+    assert state_sha256(again.magnifier) == state_sha256(whole.magnifier)
+    (tmp_path / ".model.state.123.part").touch()  # of a run that was killed as it wrote
+    discard_state(state)
     assert not list(tmp_path.iterdir())
+
+
+def test_slow_steps_are_saved_between_two_looks(clip, hurt, monkeypatch, tmp_path):
+    from napari_flowmag.adapt import adaptation
+
+    ticks, saved = iter(range(0, 10**6, 4)), []
+    monkeypatch.setattr(adaptation.time, "monotonic", lambda: float(next(ticks)))
+    monkeypatch.setattr(
+        adaptation, "write_state", lambda path, key, state: saved.append(state["place"]["step"])
+    )
+    run(clip, hurt, steps=9, check_every=100, state=tmp_path / "state")
+    assert 3 <= len(saved) < 9
+    assert saved[-1] == 9
 
 
 def test_cancelling_anywhere_leaves_a_usable_model_and_nothing_else(clip, hurt, tmp_path):
@@ -127,6 +154,7 @@ def test_cancelling_anywhere_leaves_a_usable_model_and_nothing_else(clip, hurt, 
         assert adapted.steps < 50
         out = magnify(clip[:2], 4, model=adapted.magnifier)
         assert np.isfinite(out).all()
+        discard_state(tmp_path / "state")
         assert not list(tmp_path.iterdir())
     assert threading.active_count() == threads
 

@@ -1,16 +1,13 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import signal
-import subprocess
-import sys
-import time
 
 import numpy as np
 import pytest
 import tifffile
+import torch
 
 from napari_flowmag import load_magnifier, read_clip
 from napari_flowmag.cli import main
@@ -82,54 +79,49 @@ def test_bad_input_is_one_line_and_leaves_nothing(clip, tmp_path, monkeypatch, c
     assert [p.name for p in tmp_path.iterdir()] == ["beat.tif"]
 
 
-def start(clip, out, *words):
-    code = "import sys; from napari_flowmag.cli import main; sys.exit(main())"
-    line = ["adapt", str(clip), "-o", str(out), *QUICK, *words]
-    return subprocess.Popen(
-        [sys.executable, "-c", code, *line],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+# Seeded moments: anywhere in the run, and before the state (in it: half, then all of the run) or
+# the model gets its name.
+MOMENTS = [
+    *(("layer", random.Random(seed).randrange(100, 4700)) for seed in range(2)),
+    ("file", 1),
+    ("file", 2),
+]
 
 
-def wait_for(path, process, seconds=120):
-    end = time.monotonic() + seconds
-    while not path.exists():
-        assert process.poll() is None, process.communicate()[1]
-        assert time.monotonic() < end
-        time.sleep(0.01)
+def test_a_killed_run_goes_on_with_the_same_command(clip, tmp_path, killed):
+    def command(out):
+        return ["flowmag", "adapt", str(clip), "-o", str(out), *QUICK, "--steps", "40"]
+
+    whole, folder = tmp_path / "whole.safetensors", tmp_path / "killed"
+    folder.mkdir()
+    runs = [(command(whole), None)]
+    for number, moment in enumerate(MOMENTS):
+        line = command(folder / f"{number}.safetensors")
+        runs += [(line, moment), (line, None)]
+    assert killed(*runs) == [0, *[-signal.SIGKILL, 0] * len(MOMENTS)]
+    names = {f"{number}.safetensors" for number in range(len(MOMENTS))}
+    assert {path.name for path in folder.iterdir()} == names
+    expected = state_sha256(load_magnifier(whole, "cpu"))
+    for name in names:
+        assert state_sha256(load_magnifier(folder / name, "cpu")) == expected
 
 
-@pytest.mark.skipif(os.name != "posix", reason="signals as POSIX has them")
-def test_ctrl_c_ends_it_with_a_usable_model_or_nothing(clip, tmp_path):
-    out, state = tmp_path / "m.safetensors", tmp_path / "m.safetensors.state"
-    process = start(clip, out, "--steps", "100000")
-    wait_for(state, process)
-    process.send_signal(signal.SIGINT)
-    _, error = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "Traceback" not in error
-    assert not state.exists()
-    if out.exists():
-        load_magnifier(out, "cpu")
+def test_ctrl_c_ends_it_with_a_usable_model_or_nothing(clip, tmp_path, monkeypatch, capsys):
+    rng = random.Random(0)
+    for number in range(4):
+        out = tmp_path / f"{number}.safetensors"
+        layers = iter(range(rng.randrange(50, 2500)))
 
+        def count(module, inputs, layers=layers):
+            if next(layers, "last") == "last":
+                signal.raise_signal(signal.SIGINT)
 
-@pytest.mark.skipif(os.name != "posix", reason="signals as POSIX has them")
-def test_a_killed_run_goes_on_with_the_same_command(clip, tmp_path):
-    words = ("--steps", "45")
-    whole, out = tmp_path / "whole.safetensors", tmp_path / "m.safetensors"
-    assert start(clip, whole, *words).wait(120) == 0
-    state, rng = tmp_path / "m.safetensors.state", random.Random(1)
-    for _ in range(2):
-        process = start(clip, out, *words)
-        wait_for(state, process)
-        time.sleep(rng.uniform(0, 0.3))
-        process.kill()
-        process.communicate()
-        if not state.exists():
-            break
-    assert start(clip, out, *words).wait(120) == 0
-    assert not state.exists()
-    one, other = (state_sha256(load_magnifier(path, "cpu")) for path in (whole, out))
-    assert one == other
+        hook = torch.nn.modules.module.register_module_forward_pre_hook(count)
+        try:
+            assert main(["adapt", str(clip), "-o", str(out), *QUICK, "--steps", "100000"]) == 130
+        finally:
+            hook.remove()
+        assert "Traceback" not in capsys.readouterr().err
+        if out.exists():
+            load_magnifier(out, "cpu")
+    assert {path.suffix for path in tmp_path.iterdir()} <= {".tif", ".safetensors"}

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -100,6 +101,29 @@ def test_an_interrupted_run_resumes(
     assert (parts / name).read_bytes() == (whole / name).read_bytes()
 
 
+def test_a_killed_run_resumes(place: Path, tmp_path: Path, killed: Any) -> None:
+    # Anywhere after the first save; before the state or the weights get their name.
+    moments = [("layer", 500), ("layer", 1700), ("file", 3), ("file", 4)]
+    flags = ("--steps", "6", "--save-every", "2", "--validate-every", "3")
+
+    def begin(out: Path) -> list[str]:
+        return ["flowmag-train", *arguments(place, out, *flags)]
+
+    whole = tmp_path / "whole"
+    runs: list[Any] = [(begin(whole), None)]
+    for number, moment in enumerate(moments):
+        out = tmp_path / str(number)
+        runs += [(begin(out), moment), (["flowmag-train", "-o", str(out), "--resume"], None)]
+    assert killed(*runs) == [0, *[-signal.SIGKILL, 0] * len(moments)]
+    for number in range(len(moments)):
+        out = tmp_path / str(number)
+        name = "model.safetensors"
+        assert (out / name).read_bytes() == (whole / name).read_bytes()
+        lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+        assert [line["step"] for line in lines if "loss" in line] == [1, 2, 3, 4, 5, 6]
+        assert not [path for path in out.iterdir() if path.name.endswith(".part")]
+
+
 def test_clips_are_made_into_pairs_once(
     place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -111,6 +135,62 @@ def test_clips_are_made_into_pairs_once(
     assert len(json.loads((out / "pairs" / "train_fn.json").read_text())) == 3
     assert main(["-o", str(out), "--resume", "--steps", "4"]) == 0
     assert "fit pairs" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("data", ["pairs", "clips"])
+def test_a_dry_run_tells_the_cost_and_writes_nothing(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], data: str
+) -> None:
+    bounds = "--max-p80 99 --max-p999 99 --max-p001 99 --accumulate 2 --dry-run"
+    more = [*bounds.split(), "--selection-flow", str(place / "flow.safetensors")]
+    assert main(arguments(place, tmp_path / "run", *more, data=data)) == 0
+    line = capsys.readouterr().out
+    cost = re.fullmatch(
+        r"loss (.*), (.*) s a step, of which (.*) s to prepare its data, (.*) MiB at most; "
+        r"nothing was written\n",
+        line,
+    )
+    assert cost is not None, line
+    loss, step, waiting, memory = map(float, cost.groups())
+    assert 0 < loss < 100
+    assert 0 < waiting < step
+    assert memory > 50
+    assert not list(tmp_path.iterdir())
+
+
+def spoil(monkeypatch: pytest.MonkeyPatch) -> None:
+    loss = MagnifierTask.loss
+
+    def spoilt(task: MagnifierTask, batch: Any) -> Any:
+        total, terms = loss(task, batch)
+        return total * torch.nan, terms
+
+    monkeypatch.setattr(MagnifierTask, "loss", spoilt)
+
+
+def test_a_dry_run_whose_loss_is_not_finite_says_so(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spoil(monkeypatch)
+    assert main(arguments(place, tmp_path / "run", "--dry-run")) == 2
+    assert "the loss is not finite" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_numbers_that_are_not_finite_end_with_one_line_and_status_2(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spoil(monkeypatch)
+    out = tmp_path / "run"
+    assert main(arguments(place, out, "--seed", "7")) == 2
+    *_, counted, line = capsys.readouterr().err.splitlines()
+    assert counted.endswith("held out")
+    assert line.startswith("flowmag-train: error: training stopped at step 0: the loss is not fin")
+    assert str(out / "bad_batch.pt") in line
+    saved = torch.load(out / "bad_batch.pt", weights_only=True)
+    assert saved["seed"] == 7
+    assert saved["config"]["settings"]["crop"] == 64
+    assert saved["batches"][0]["frame"].shape == (2, 3, 64, 64)
 
 
 def test_the_flow_is_trained_by_the_same_command(tmp_path: Path) -> None:

@@ -80,10 +80,13 @@ def test_training_changes_the_magnifier_and_not_the_flow(
     assert {"val_loss", "val_magnification", "val_colour", "val_achieved"} <= set(lines[-1])
 
 
-def test_pictures_show_reference_frame_and_result(pairs: PairFolder, flow: str) -> None:
-    (picture,) = MagnifierTask(pairs, settings(flow), AUGMENT).pictures().values()
-    assert picture.shape == (2 * 32, 3 * 32, 3)
-    assert picture.dtype == "uint8"
+def test_pictures_show_pairs_and_slices(pairs: PairFolder, flow: str) -> None:
+    found = MagnifierTask(pairs, settings(flow, alpha_max=4.0), AUGMENT).pictures()
+    assert list(found) == ["reference, frame, magnified", "x-t slices before, after ×4, exact"]
+    before_and_after, slices = found.values()
+    assert before_and_after.shape == (2 * 32, 3 * 32, 3)
+    assert slices.shape == (2 * 48, 3 * 32, 3)
+    assert before_and_after.dtype == slices.dtype == "uint8"
 
 
 def test_nothing_held_out_means_no_validation(pairs: PairFolder, flow: str) -> None:

@@ -23,6 +23,7 @@ from napari_flowmag.adapt.pairs import Pairs, PairSource
 from napari_flowmag.adapt.parts import trained_parameters
 from napari_flowmag.adapt.settings import AdaptSettings
 from napari_flowmag.adapt.state import read_state, write_state
+from napari_flowmag.atomic import discard_parts
 from napari_flowmag.device import is_out_of_memory, release_memory, resolve_device
 from napari_flowmag.errors import Cancelled, FlowmagError
 from napari_flowmag.flow import load_flow
@@ -34,6 +35,9 @@ from napari_flowmag.strength import Strength, check_mask, read_mask
 from napari_flowmag.values import ValueRange, check_channels
 
 Weights = dict[str, Tensor]
+
+_SAVED_SECONDS = 30
+"""Most that a killed run loses, but for the step at hand."""
 
 
 class Adaptation:
@@ -105,7 +109,8 @@ class Adaptation:
             Once set, the work ends within a layer of a network, and the best so far is returned.
         state : Path, optional
             File to go on from if it is there (and is of the same run), and to keep what is needed
-            to go on in; it is removed at the end.
+            to go on in. Call :func:`~napari_flowmag.adapt.state.discard_state` once the outcome
+            is saved: until then, an adaptation with this file ends where this one did.
 
         Raises
         ------
@@ -198,7 +203,7 @@ class _Run:
                 judged = self._judge(held_back)
                 self._keep(judged)
             self._tell(done, loss, judged)
-            if judged is not None:
+            if judged is not None or self._seconds() - place.seconds > _SAVED_SECONDS:
                 self._save()
         return "minutes" if steps is None or place.step < steps else "steps"
 
@@ -212,22 +217,29 @@ class _Run:
             group["lr"] = rate
         self.magnifier.train(settings.update_norm)
         loss = self._gradients(pairs)
+        if not math.isfinite(loss):
+            return math.nan
         norm = nn.utils.clip_grad_norm_(self.parameters, settings.clip_gradient or math.inf)
-        if not (math.isfinite(loss) and bool(torch.isfinite(norm))):
+        if not bool(torch.isfinite(norm)):
             return math.nan
         self.optimiser.step()
         return loss
 
     def _gradients(self, pairs: Pairs) -> float:
-        """Add up the gradients of a batch, in smaller pieces once memory was full."""
+        """Add up the gradients of a batch, in smaller pieces once memory was full.
+
+        A loss that is not finite is returned at once: nothing is to be learnt from it.
+        """
         while True:
             try:
                 self.optimiser.zero_grad()
                 total = 0.0
                 for piece in pairs.pieces(self.pieces):
                     loss = self.objective(self.magnifier, piece) * (len(piece) / len(pairs))
-                    loss.backward()  # type: ignore[no-untyped-call]
                     total += float(loss.detach())
+                    if not math.isfinite(total):
+                        return total
+                    loss.backward()  # type: ignore[no-untyped-call]
                 return total
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
@@ -305,7 +317,10 @@ class _Run:
         }
 
     def _resume(self) -> bool:
-        if self.path is None or not self.path.exists():
+        if self.path is None:
+            return False
+        discard_parts(self.path)
+        if not self.path.exists():
             return False
         saved = read_state(self.path, self._key())
         self.magnifier.load_state_dict(saved["module"])
@@ -331,9 +346,7 @@ class _Run:
         )
 
     def adapted(self, stop: Stop) -> Adapted:
-        """Return the best there was, and remove the state."""
-        if self.path is not None:
-            self.path.unlink(missing_ok=True)
+        """Return the best there was."""
         place = self.place
         self.magnifier.load_state_dict(self.weights)
         self.magnifier.eval().requires_grad_(True)

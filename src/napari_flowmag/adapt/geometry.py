@@ -96,7 +96,7 @@ def draw_cut(
     wanted = None if places is None else _draw_place(places, rng)
     angle = math.radians(rng.uniform(-settings.rotation, settings.rotation))
     stretch = settings.stretch ** rng.uniform(-1, 1, 2)
-    if settings.rotation == 0 and settings.stretch == 1 and shape[0] <= size[0] >= 0:
+    if settings.rotation == 0 and settings.stretch == 1:
         plain = _plain(size, shape, wanted, rng, flips)
         if plain is not None:
             return plain

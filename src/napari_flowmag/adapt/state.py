@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import io
 import json
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from napari_flowmag.atomic import write_atomically
-from napari_flowmag.checkpoint import read_pickle
+from napari_flowmag.atomic import discard_parts
+from napari_flowmag.checkpoint import read_pickle, write_pickle
 from napari_flowmag.errors import FlowmagError
 
 
 def write_state(path: Path, key: dict[str, Any], state: dict[str, Any]) -> None:
     """Write tensors and plain values, with what two runs must share for one to go on."""
-    content = io.BytesIO()
-    torch.save({**state, "key": json.dumps(key, sort_keys=True)}, content)
-    write_atomically(path, content.getvalue())
+    write_pickle(path, {**state, "key": json.dumps(key, sort_keys=True)})
 
 
 def read_state(path: Path, key: dict[str, Any]) -> dict[str, Any]:
@@ -36,3 +31,9 @@ def read_state(path: Path, key: dict[str, Any]) -> dict[str, Any]:
             "repeat that one, or delete the file"
         )
     return state
+
+
+def discard_state(path: Path) -> None:
+    """Remove the file, and parts of it that a killed run left."""
+    path.unlink(missing_ok=True)
+    discard_parts(path)

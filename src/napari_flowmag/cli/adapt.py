@@ -123,6 +123,8 @@ def adapt(
     model so far.
     """
     from napari_flowmag.adapt.adaptation import Adaptation
+    from napari_flowmag.adapt.state import discard_state
+    from napari_flowmag.atomic import discard_parts
     from napari_flowmag.cli import INTERRUPTED
     from napari_flowmag.cli.magnify import numbers, parse_reference
     from napari_flowmag.io import read_clip
@@ -148,10 +150,14 @@ def adapt(
     )
     source = read_clip(clip)
     job = Adaptation(source.frames, settings, magnifier=model, axes=source.axes, name=clip.name)
-    adapted = run_with_bar(job, output.with_name(f"{output.name}.state"))
+    discard_parts(output)
+    state = output.with_name(f"{output.name}.state")
+    adapted = run_with_bar(job, state)
     stopped = adapted.stopped == "cancelled"
     if adapted.improved or not stopped:
         adapted.save(output)
+    discard_state(state)  # only now: a run that is killed before finds its outcome in it
+    if adapted.improved or not stopped:
         summary = {"output": str(output), "improved": adapted.improved, **adapted.record}
         print(json.dumps(summary) if as_json else f"{output}: {adapted.summary()}")
     if stopped:

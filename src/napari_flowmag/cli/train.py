@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
     from napari_flowmag.train.data import PairFolder
-    from napari_flowmag.train.loop import Task
+    from napari_flowmag.train.run import Task
 
 CONFIG = "config.yaml"
 
@@ -185,7 +185,7 @@ _OTHERS = {"prepare": _prepare, "flow": _train_flow, "oh": _train_oh}
 
 
 def _rehearse(task: Task, loop: LoopConfig) -> None:
-    from napari_flowmag.train.loop import rehearse
+    from napari_flowmag.train.rehearsal import rehearse
 
     cost = rehearse(task, replace(loop, devices=1, nodes=1))
     print(
@@ -201,13 +201,21 @@ def _fit(
     import yaml
 
     from napari_flowmag.atomic import write_atomically
+    from napari_flowmag.train.distributed import SharedError
     from napari_flowmag.train.loop import fit
 
     settings.pop("out")  # the folder may move
     if fabric.is_global_zero:
         loop.out.mkdir(parents=True, exist_ok=True)
         write_atomically(loop.out / CONFIG, yaml.safe_dump(settings, sort_keys=False).encode())
-    weights = fit(task, loop, resume, fabric)
+    try:
+        weights = fit(task, loop, resume, fabric)
+    except (Cancelled, SharedError):
+        if fabric.is_global_zero:
+            raise
+        # The first process tells it, by its exit status too: it would be killed before it can,
+        # should another one that it started fail.
+        return
     if fabric.is_global_zero:
         print(weights)
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar, cast
 
 import torch
 from lightning_fabric import Fabric
@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from napari_flowmag.device import resolve_device
 from napari_flowmag.errors import FlowmagError
 from napari_flowmag.train.config import LoopConfig
+
+_Result = TypeVar("_Result")
 
 
 class _Mixed(MixedPrecision):
@@ -77,3 +79,47 @@ def mean_over_ranks(fabric: Fabric, values: Sequence[Tensor | float]) -> Tensor:
     if fabric.world_size > 1:
         stacked = fabric.all_reduce(stacked, reduce_op="mean")  # type: ignore[assignment]
     return stacked.cpu()
+
+
+class SharedError(FlowmagError):
+    """An error of one process that all of them raise; the first process alone need tell it."""
+
+
+def raise_together(fabric: Fabric, reason: str | None) -> None:
+    """Raise on all processes if any of them gives a reason; all of them must call it.
+
+    A process that left by itself would leave the others waiting for it for ever.
+
+    Raises
+    ------
+    SharedError
+        With the reason of the first process that has one.
+    """
+    if fabric.world_size == 1:
+        if reason is not None:
+            raise FlowmagError(reason)
+        return
+    if not float(mean_over_ranks(fabric, [float(reason is not None)])[0]):
+        return
+    reasons: list[str | None] = [None] * fabric.world_size
+    torch.distributed.all_gather_object(reasons, reason)
+    raise SharedError(next(text for text in reasons if text is not None))
+
+
+def together(fabric: Fabric, act: Callable[[], _Result]) -> _Result:
+    """Let every process do something; if it is an error to one, it is to all.
+
+    Raises
+    ------
+    FlowmagError
+        What `act` raises.
+    """
+    if fabric.world_size == 1:
+        return act()
+    result, reason = None, None
+    try:
+        result = act()
+    except FlowmagError as error:
+        reason = str(error)
+    raise_together(fabric, reason)
+    return cast("_Result", result)

@@ -27,12 +27,16 @@ from napari_flowmag.synthetic.pairs import (
 from napari_flowmag.train.config import AugmentConfig, MagnifierConfig, plain
 from napari_flowmag.train.data import PairBatches, PairFolder, hold_out
 from napari_flowmag.train.feed import Batch
+from napari_flowmag.train.pictures import before_and_after, slices
 
 KINDS = {"field": "sampling field", "unet": "the paper's U-Net"}
 """What architectures are called in a list of models."""
 
 SHOWN = 4
-"""Held-out pairs in the picture for TensorBoard."""
+"""Held-out pairs in the pictures for TensorBoard."""
+
+SLICED_ALPHA = 8.0
+"""Magnification of the x-t slices, where the run covers it."""
 
 
 class MagnifierTask:
@@ -115,7 +119,7 @@ class MagnifierTask:
         return sums
 
     def pictures(self) -> dict[str, np.ndarray]:
-        """Return rows of reference, frame and magnified frame for a few held-out pairs."""
+        """Return a few held-out pairs before and after, and x-t slices of them as they sway."""
         batches = self._held_out_batches()
         if not batches:
             return {}
@@ -123,9 +127,11 @@ class MagnifierTask:
             {name: value[:SHOWN] for name, value in batches[0].items()}
         )
         magnified = self.module(reference, frame, alpha)
-        rows = torch.cat([reference, frame, magnified.float().clamp(0, 1)], 3)
-        grid = (255 * torch.cat(list(rows), 1)).round().byte()
-        return {"reference, frame, magnified": grid.permute(1, 2, 0).cpu().numpy()}
+        asked = min(max(SLICED_ALPHA, self.config.alpha_min), self.config.alpha_max)
+        return {
+            "reference, frame, magnified": before_and_after(reference, frame, magnified),
+            f"x-t slices before, after ×{asked:g}, exact": slices(self.module, reference, asked),
+        }
 
     def _held_out_batches(self) -> list[Batch]:
         unvaried = AugmentConfig(

@@ -21,8 +21,44 @@ from napari_flowmag.train.config import LoopConfig
 METRICS = "metrics.jsonl"
 
 
-class Monitor:
-    """Collects scalars and writes their means every `config.log_every` steps.
+class Meter:
+    """Collects scalars of batches, and the time that was spent waiting for data.
+
+    Attributes
+    ----------
+    waited : float
+        Seconds.
+    """
+
+    def __init__(self) -> None:
+        self._values: defaultdict[str, list[Tensor]] = defaultdict(list)
+        self.waited = 0.0
+
+    @contextlib.contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Count the time inside as spent waiting for data."""
+        began = time.monotonic()
+        yield
+        self.waited += time.monotonic() - began
+
+    def add(self, **values: Tensor | None) -> None:
+        """Take scalars of one batch."""
+        for name, value in values.items():
+            if value is not None:
+                self._values[name].append(value.detach())
+
+    def means(self) -> dict[str, float]:
+        """Return the mean of each scalar so far."""
+        return {name: float(sum(values) / len(values)) for name, values in self._values.items()}
+
+    def clear(self) -> None:
+        """Begin anew."""
+        self._values.clear()
+        self.waited = 0.0
+
+
+class Monitor(Meter):
+    """Writes means every `config.log_every` steps.
 
     Parameters
     ----------
@@ -33,9 +69,8 @@ class Monitor:
     """
 
     def __init__(self, config: LoopConfig, step: int) -> None:
+        super().__init__()
         self._every = config.log_every
-        self._means: defaultdict[str, list[Tensor]] = defaultdict(list)
-        self._waited = 0.0
         self._since, self._since_step = time.monotonic(), step
         path = config.out / METRICS
         _drop_after(path, step)
@@ -58,19 +93,6 @@ class Monitor:
         if self._board:
             self._board.close()
 
-    @contextlib.contextmanager
-    def waiting(self) -> Iterator[None]:
-        """Count the time inside as spent waiting for data."""
-        began = time.monotonic()
-        yield
-        self._waited += time.monotonic() - began
-
-    def add(self, **values: Tensor | None) -> None:
-        """Take scalars of one batch."""
-        for name, value in values.items():
-            if value is not None:
-                self._means[name].append(value.detach())
-
     def step(self, step: int, progress: float, elapsed: float, rate: float) -> None:
         """Tell that `step` steps are done, after `elapsed` seconds."""
         if self._bar:
@@ -82,9 +104,9 @@ class Monitor:
             "step": step,
             "elapsed": elapsed,
             "lr": rate,
-            **{name: float(sum(values) / len(values)) for name, values in self._means.items()},
+            **self.means(),
             "seconds_per_step": (now - self._since) / steps,
-            "seconds_waiting": self._waited / steps,
+            "seconds_waiting": self.waited / steps,
         }
         self._write(metrics)
         left = elapsed * (1 - progress) / progress if progress else 0.0
@@ -93,8 +115,8 @@ class Monitor:
             self._bar.update(self._bar.task_ids[0], description=line)
         else:
             print(line, file=sys.stderr, flush=True)
-        self._means.clear()
-        self._waited, self._since, self._since_step = 0.0, now, step
+        self.clear()
+        self._since, self._since_step = now, step
 
     def validation(
         self, step: int, metrics: dict[str, float], pictures: dict[str, np.ndarray]
