@@ -42,15 +42,8 @@ class _Warp(FlowMagnifier):
     def __init__(self, flow: str = "default") -> None:
         from napari_flowmag.flow import load_flow
 
-        try:
-            import cv2
-        except ImportError as error:
-            raise FlowmagError(
-                f"{self.architecture} fills holes with OpenCV, which is missing: "
-                'pip install "flowmag[eval]"'
-            ) from error
+        _opencv()  # says at once if it is missing
         super().__init__(load_flow(flow))
-        self.cv2: Any = cv2
         self.config = {"flow": flow}
 
     @abstractmethod
@@ -69,16 +62,26 @@ class _Warp(FlowMagnifier):
 
     def _filled(self, pictures: Tensor, holes: Tensor) -> Tensor:
         """Inpaint each channel by itself: OpenCV takes floats of one channel only."""
-        out = pictures.clone()
+        cv2, out = _opencv(), pictures.clone()
         for picture, hole in zip(out, holes[:, 0], strict=True):
             if not hole.any():
                 continue
             mask = hole.cpu().numpy().astype(np.uint8)
             for channel in picture:
                 values = channel.cpu().numpy()
-                filled = self.cv2.inpaint(values, mask, _RADIUS, self.cv2.INPAINT_TELEA)
+                filled = cv2.inpaint(values, mask, _RADIUS, cv2.INPAINT_TELEA)
                 channel.copy_(torch.from_numpy(filled))
         return out
+
+
+def _opencv() -> Any:
+    try:
+        import cv2
+    except ImportError as error:
+        raise FlowmagError(
+            'warps fill holes with OpenCV, which is missing: pip install "flowmag[eval]"'
+        ) from error
+    return cv2
 
 
 class BilinearWarp(_Warp):
