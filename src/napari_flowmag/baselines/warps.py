@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from napari_flowmag.baselines.common import FlowMagnifier, keep_unmagnified
+from napari_flowmag.baselines.common import CLOSE, FlowMagnifier, keep_unmagnified
 from napari_flowmag.errors import FlowmagError
 from napari_flowmag.models.base import Alpha, broadcast_alpha
 from napari_flowmag.warp import identity_grid, splat
@@ -58,7 +58,7 @@ class _Warp(FlowMagnifier):
         arrived = torch.where(holes, factor, pushed[:, -1:])
         # Pixels of the frame itself are no holes: they need not be invented.
         kept = keep_unmagnified(pushed[:, :-1], frame, arrived)
-        return self._filled(kept, holes & (arrived != 1))
+        return self._filled(kept, holes & ((arrived - 1).abs() > CLOSE))
 
     def _filled(self, pictures: Tensor, holes: Tensor) -> Tensor:
         """Inpaint each channel by itself: OpenCV takes floats of one channel only."""
