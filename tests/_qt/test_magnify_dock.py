@@ -240,3 +240,13 @@ def test_a_changed_layer_is_no_file_any_more(dock, model, tmp_path):
     assert not needs_folder(dock.form.value())
     layer.data = np.asarray(data) + 1
     assert needs_folder(dock.form.value())
+
+
+def test_the_bundled_model_comes_first_and_baselines_say_what_they_are(dock):
+    box = dock.form.model
+    names = [box.itemText(i) for i in range(box.count())]
+    assert names[0] == "default (bundled)"
+    assert {"phase (baseline)", "linear (baseline)"} <= set(names)
+    assert "oh (baseline)" not in names, "it needs a file of weights"
+    box.setCurrentText("phase (baseline)")
+    assert box.settings() == {"model": "phase"}

@@ -149,6 +149,8 @@ class _Run:
         self.report, self.cancel, self.path = report, cancel, state
         given = job._magnifier
         self.original = load_magnifier(given, "cpu") if not isinstance(given, nn.Module) else given
+        if not self.original.trainable:
+            raise FlowmagError(f"{self.original.architecture} has no weights to adapt")
         self.device = resolve_device(self.settings.device)
         self.magnifier = copy.deepcopy(self.original).to(self.device).eval()
         frames, settings = job._frames, self.settings

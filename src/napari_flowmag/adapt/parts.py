@@ -28,7 +28,7 @@ def trained_parameters(magnifier: Magnifier, what: What) -> list[nn.Parameter]:
     FlowmagError
         If the magnifier has none of these.
     """
-    chosen = {id(p) for p in _CHOICES[what](magnifier) if magnifier.trainable}
+    chosen = {id(p) for p in _CHOICES[what](magnifier)}
     for parameter in magnifier.parameters():
         parameter.requires_grad_(id(parameter) in chosen)
     parameters = [p for p in magnifier.parameters() if p.requires_grad]

@@ -94,6 +94,7 @@ class WholeFrame(Magnifier):
     channels = 1
     context = 0
     light = True
+    trainable = False
 
     def prepare(self, reference: Tensor) -> tuple[()]:
         """Nothing depends on the reference alone."""

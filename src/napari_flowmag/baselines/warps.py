@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from napari_flowmag.baselines.common import FlowMagnifier, keep_unmagnified
+from napari_flowmag.baselines.common import CLOSE, FlowMagnifier, keep_unmagnified
 from napari_flowmag.errors import FlowmagError
 from napari_flowmag.models.base import Alpha, broadcast_alpha
 from napari_flowmag.warp import identity_grid, splat
@@ -42,15 +42,8 @@ class _Warp(FlowMagnifier):
     def __init__(self, flow: str = "default") -> None:
         from napari_flowmag.flow import load_flow
 
-        try:
-            import cv2
-        except ImportError as error:
-            raise FlowmagError(
-                f"{self.architecture} fills holes with OpenCV, which is missing: "
-                'pip install "flowmag[eval]"'
-            ) from error
+        _opencv()  # says at once if it is missing
         super().__init__(load_flow(flow))
-        self.cv2: Any = cv2
         self.config = {"flow": flow}
 
     @abstractmethod
@@ -65,20 +58,30 @@ class _Warp(FlowMagnifier):
         arrived = torch.where(holes, factor, pushed[:, -1:])
         # Pixels of the frame itself are no holes: they need not be invented.
         kept = keep_unmagnified(pushed[:, :-1], frame, arrived)
-        return self._filled(kept, holes & (arrived != 1))
+        return self._filled(kept, holes & ((arrived - 1).abs() > CLOSE))
 
     def _filled(self, pictures: Tensor, holes: Tensor) -> Tensor:
         """Inpaint each channel by itself: OpenCV takes floats of one channel only."""
-        out = pictures.clone()
+        cv2, out = _opencv(), pictures.clone()
         for picture, hole in zip(out, holes[:, 0], strict=True):
             if not hole.any():
                 continue
             mask = hole.cpu().numpy().astype(np.uint8)
             for channel in picture:
                 values = channel.cpu().numpy()
-                filled = self.cv2.inpaint(values, mask, _RADIUS, self.cv2.INPAINT_TELEA)
+                filled = cv2.inpaint(values, mask, _RADIUS, cv2.INPAINT_TELEA)
                 channel.copy_(torch.from_numpy(filled))
         return out
+
+
+def _opencv() -> Any:
+    try:
+        import cv2
+    except ImportError as error:
+        raise FlowmagError(
+            'warps fill holes with OpenCV, which is missing: pip install "flowmag[eval]"'
+        ) from error
+    return cv2
 
 
 class BilinearWarp(_Warp):

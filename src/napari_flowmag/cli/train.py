@@ -66,8 +66,8 @@ def _train_magnifier(arguments: list[str]) -> None:
     parser = _parser(
         "flowmag-train",
         "Train a magnifier on real frame pairs. `flowmag-train prepare SOURCE -o OUT` makes such "
-        "pairs of clips, `flowmag-train flow -o RUN` trains the flow estimator, `flowmag-train oh -o "
-        "RUN` a baseline.",
+        "pairs of clips; `flowmag-train flow -o RUN` trains the flow estimator, `flowmag-train oh "
+        "-o RUN` a baseline.",
         SelectionConfig,
         AugmentConfig,
         MagnifierConfig,
