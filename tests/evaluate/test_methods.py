@@ -105,3 +105,9 @@ def test_frames_of_another_size_are_named(cases, sample, tmp_path):
 def test_names_of_tasks_are_names_of_files(name, sample):
     with pytest.raises(FlowmagError, match="letters, digits"):
         Case(name, 2.0, lambda: sample)
+
+
+def test_a_model_is_called_what_the_user_calls_it():
+    (method,) = make_methods(["mine=default"])
+    assert (method.name, method.model) == ("mine", "default")
+    assert method.key == make_methods(["default"])[0].key

@@ -203,12 +203,12 @@ def _costs(methods: list[Method], device: str, threads: int, side: int) -> list[
     from napari_flowmag.cli.progress import progress_bar
     from napari_flowmag.evaluate.cost import measure_cost
 
-    measured = [method.name for method in methods if method.measured]
+    measured = [(method.name, method.model) for method in methods if method.model]
     costs = []
     with progress_bar("speed", len(measured), "methods") as progress:
-        for done, name in enumerate(measured, start=1):
+        for done, (name, model) in enumerate(measured, start=1):
             try:
-                costs.append(measure_cost(name, device, threads, side))
+                costs.append(measure_cost(name, model, device, threads, side))
             except FlowmagError as error:
                 _note(str(error))
             progress(done, len(measured))

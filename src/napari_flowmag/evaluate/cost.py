@@ -12,7 +12,7 @@ import re
 import subprocess
 import sys
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -45,12 +45,14 @@ class Cost:
     mebibytes: float
 
 
-def measure_cost(method: str, device: str, threads: int, side: int = SIDE) -> Cost:
+def measure_cost(name: str, model: str, device: str, threads: int, side: int = SIDE) -> Cost:
     """Magnify some colour frames of `side` × `side` px in a new process.
 
     Parameters
     ----------
-    method
+    name
+        What to call it.
+    model
         What :func:`~napari_flowmag.models.load_magnifier` takes.
     device
         Where to compute.
@@ -64,16 +66,16 @@ def measure_cost(method: str, device: str, threads: int, side: int = SIDE) -> Co
     FlowmagError
         If the process fails; the message is its last line.
     """
-    command = [sys.executable, "-m", __name__, method, str(side), str(FRAMES), device, str(threads)]
+    command = [sys.executable, "-m", __name__, model, str(side), str(FRAMES), device, str(threads)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     lines = done.stdout.splitlines()
     if done.returncode or not lines:
         last = (done.stderr.splitlines() or ["no reason given"])[-1]
-        raise FlowmagError(f"speed of {method} could not be measured: {last}")
-    return Cost(**json.loads(lines[-1]))
+        raise FlowmagError(f"speed of {name} could not be measured: {last}")
+    return Cost(method=name, **json.loads(lines[-1]))
 
 
-def _main(method: str, side: int, frames: int, device: str, threads: int) -> Cost:
+def _main(model: str, side: int, frames: int, device: str, threads: int) -> dict[str, float]:
     import torch
 
     from napari_flowmag.magnify import magnify
@@ -87,14 +89,15 @@ def _main(method: str, side: int, frames: int, device: str, threads: int) -> Cos
     except ImportError:
         pass
     clip = moving_clip(frames + 1, side)
-    model = load_magnifier(method, device)
-    device = str(next((p.device for p in model.parameters()), "cpu"))
+    magnifier = load_magnifier(model, device)
+    device = str(next((p.device for p in magnifier.parameters()), "cpu"))
     before = peak_memory(device)
-    magnify(clip[:2], 10, model=model)
+    magnify(clip[:2], 10, model=magnifier)
     began = time.perf_counter()
-    magnify(clip, 10, model=model)
+    magnify(clip, 10, model=magnifier)
     seconds = (time.perf_counter() - began) / frames
-    return Cost(method, side, seconds, (peak_memory(device) - before) / 2**20)
+    more = (peak_memory(device) - before) / 2**20
+    return {"side": side, "seconds": seconds, "mebibytes": more}
 
 
 def moving_clip(frames: int, side: int) -> NDArray[np.uint8]:
@@ -139,9 +142,5 @@ def peak_memory(device: str) -> float:
 
 
 if __name__ == "__main__":
-    name, *numbers = sys.argv[1:]
-    print(
-        json.dumps(
-            asdict(_main(name, int(numbers[0]), int(numbers[1]), numbers[2], int(numbers[3])))
-        )
-    )
+    name, pixels, count, place, cores = sys.argv[1:]
+    print(json.dumps(_main(name, int(pixels), int(count), place, int(cores))))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -53,14 +53,15 @@ class Method:
     magnify
         (set, case, sample) → frames in shape and values of the sample's; None where the method has
         no answer to this task.
-    measured
-        Whether it runs here, so that its time says something.
+    model
+        What :func:`~napari_flowmag.models.load_magnifier` takes, where that is what magnifies: its
+        speed can be measured.
     """
 
     name: str
     key: str
     magnify: Callable[[CaseSet, Case, Sample], Magnified | None]
-    measured: bool = True
+    model: str | None = None
 
 
 def make_methods(
@@ -71,7 +72,8 @@ def make_methods(
     Parameters
     ----------
     names
-        Each ``identity``, ``exact``, or what :func:`~napari_flowmag.models.load_magnifier` takes.
+        Each ``identity``, ``exact``, or what :func:`~napari_flowmag.models.load_magnifier` takes;
+        ``NAME=MODEL`` calls it something else in the report.
     outputs
         (name, folder) of frames that other programs have magnified; see :func:`folder_method`.
     device
@@ -82,9 +84,12 @@ def make_methods(
     FlowmagError
         If a model or a folder does not exist, or two methods have the same name.
     """
-    methods = [
-        trivial_method(name) if name in _TRIVIAL else model_method(name, device) for name in names
-    ]
+    methods = []
+    for text in names:
+        title, _, name = text.rpartition("=")
+        trivial = name in _TRIVIAL
+        method = trivial_method(name) if trivial else model_method(name, device)
+        methods.append(replace(method, name=title) if title else method)
     methods += [folder_method(name, folder) for name, folder in outputs]
     called = [method.name for method in methods]
     if twice := sorted({name for name in called if called.count(name) > 1}):
@@ -95,7 +100,7 @@ def make_methods(
 def trivial_method(name: str) -> Method:
     """Return the method that changes nothing, or the one that knows the answer."""
     answer = _TRIVIAL[name]
-    return Method(name, "1", lambda cases, case, sample: answer(sample), measured=False)
+    return Method(name, "1", lambda cases, case, sample: answer(sample))
 
 
 def model_method(name: str, device: str = "auto") -> Method:
@@ -125,7 +130,7 @@ def model_method(name: str, device: str = "auto") -> Method:
 
         return run(sample.frames, case.alpha, model=load(), value_range=sample.value_range)
 
-    return Method(name, key, magnify)
+    return Method(name, key, magnify, model=name)
 
 
 def folder_method(name: str, folder: Path) -> Method:
@@ -157,7 +162,7 @@ def folder_method(name: str, folder: Path) -> Method:
         found = sorted(p for p in place.glob(f"{case.name}*") if _is_case(p, case.name))
         return _read(found[0], sample) if found else None
 
-    return Method(name, key, magnify, measured=False)
+    return Method(name, key, magnify)
 
 
 def _is_case(path: Path, name: str) -> bool:
