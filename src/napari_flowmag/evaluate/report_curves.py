@@ -12,12 +12,13 @@ from napari_flowmag.evaluate.summary import MOTION_ERROR, Mean
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_SIZE = (5.2, 3.6)  # inches
+_SIZE = (6.4, 3.6)  # inches
 _CURVES = {
-    MOTION_ERROR: ("motion error (px)", "log"),
-    "ssim": ("SSIM", "linear"),
-    "factor_ratio": ("achieved / asked factor", "linear"),
+    MOTION_ERROR: "motion error (px)",
+    "ssim": "SSIM",
+    "factor_ratio": "achieved / asked factor",
 }
+_WIDE = 5.0  # an axis whose values differ by more than this factor is logarithmic
 
 
 def curves_of(cases: CaseSet, means: Sequence[Mean]) -> list[str]:
@@ -36,10 +37,10 @@ def curves_of(cases: CaseSet, means: Sequence[Mean]) -> list[str]:
         Empty where the set has fewer than three values to draw a curve through.
     """
     drawn = []
-    for key, (label, scale) in _CURVES.items():
+    for key, label in _CURVES.items():
         lines = _lines(means, key)
         if lines:
-            drawn.append(_svg(_plot(lines, cases.varies or "magnification α", label, scale)))
+            drawn.append(_svg(_plot(lines, cases.varies or "magnification α", label)))
     return drawn
 
 
@@ -55,20 +56,29 @@ def _lines(means: Sequence[Mean], key: str) -> dict[str, list[tuple[float, float
     return lines
 
 
-def _plot(lines: dict[str, list[tuple[float, float]]], x: str, y: str, scale: str) -> Figure:
+def _plot(lines: dict[str, list[tuple[float, float]]], x: str, y: str) -> Figure:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=_SIZE, layout="constrained")
     axes = figure.add_subplot()
     for method, points in lines.items():
         axes.plot(*zip(*points, strict=True), marker="o", markersize=3, linewidth=1.2, label=method)
-    axes.set_xscale("log")
-    axes.set_yscale(scale)
+    points = [point for line in lines.values() for point in line]
+    if _wide([place for place, _ in points]):
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter("{x:g}")
+    if _wide([value for _, value in points]):
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter("{x:g}")
     axes.set_xlabel(x)
     axes.set_ylabel(y)
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=7)
+    figure.legend(loc="outside right upper", fontsize=8)
     return figure
+
+
+def _wide(values: list[float]) -> bool:
+    return min(values) > 0 and max(values) > _WIDE * min(values)
 
 
 def _svg(figure: Figure) -> str:

@@ -14,7 +14,7 @@ from napari_flowmag.evaluate.methods import Method
 from napari_flowmag.evaluate.pictures import picture_paths, shown_cases
 from napari_flowmag.evaluate.published import PUBLISHED
 from napari_flowmag.evaluate.report_curves import curves_of
-from napari_flowmag.evaluate.report_tables import cost_table, published_table, tables_of
+from napari_flowmag.evaluate.report_tables import competes, cost_table, published_table, tables_of
 
 if TYPE_CHECKING:
     from napari_flowmag.evaluate.report import Report
@@ -54,21 +54,22 @@ def to_html(report: Report) -> str:
     )
 
 
-def _shown(
-    cases: CaseSet, methods: Sequence[Method], root: Path
-) -> list[tuple[str, float, list[_Shown]]]:
+def _shown(cases: CaseSet, methods: Sequence[Method], root: Path) -> list[tuple[str, list[_Shown]]]:
     found = []
     for case in shown_cases(cases):
         folder = root / cases.name / case.name
         paths = [(name, folder / f"{name}.png") for name in _GIVEN]
-        paths += [(method.name, picture_paths(folder, method)[0]) for method in methods]
+        # What the trivial methods give is there already.
+        shown = [method for method in methods if competes(method.name)]
+        paths += [(method.name, picture_paths(folder, method)[0]) for method in shown]
         pictures = [
             _Shown(name, _uri(path), _uri(path.with_name(f"{path.stem}.xt.png")))
             for name, path in paths
             if path.is_file()
         ]
         if pictures:
-            found.append((f"{case.group} ({case.name})", case.alpha, pictures))
+            factor = "" if case.group.endswith(f"{case.alpha:g}") else f", ×{case.alpha:.3g}"
+            found.append((f"{case.group}{factor} ({case.name})", pictures))
     return found
 
 

@@ -74,17 +74,24 @@ def _table(column: Column, means: Sequence[Mean]) -> Table:
     methods = dict.fromkeys(mean.method for mean in means)
     values = {(m.method, m.group): m.figures.get(column.key) for m in means}
     best = {
-        # Doing nothing is still, and the truth is true: neither competes.
         group: _best(
-            column, [values.get((m, group)) for m in methods if m not in (IDENTITY, EXACT)]
+            column, [values.get((method, group)) for method in methods if competes(method)]
         )
         for group in groups
     }
     rows = {
-        method: tuple(_cell(column, values.get((method, g)), best[g]) for g in groups)
+        method: tuple(
+            _cell(column, values.get((method, g)), best[g] if competes(method) else None)
+            for g in groups
+        )
         for method in methods
     }
     return Table(column.title, groups, rows)
+
+
+def competes(method: str) -> bool:
+    """Tell whether a method can be the best: doing nothing is still, and the truth is true."""
+    return method not in (IDENTITY, EXACT)
 
 
 def _distance(column: Column, value: float) -> float:
