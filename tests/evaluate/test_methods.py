@@ -81,6 +81,8 @@ def test_another_folder_or_model_has_another_key(tmp_path):
         ("unknown model 'nobody'", ["nobody"], []),
         ("no such folder", [], [("mine", "missing")]),
         ("empty folder", [], [("mine", "")]),
+        ("unknown program 'peer:nobody'", ["peer:nobody"], []),
+        ("give the band as LOW-HIGH", ["peer:vidmag:fast"], []),
         ("two methods are called 'identity'", ["identity", "identity"], []),
     ],
 )
@@ -111,3 +113,23 @@ def test_a_model_is_called_what_the_user_calls_it():
     (method,) = make_methods(["mine=default"])
     assert (method.name, method.model) == ("mine", "default")
     assert method.key == make_methods(["default"])[0].key
+
+
+def test_another_program_runs_on_clips_long_enough(cases, sample, monkeypatch):
+    from napari_flowmag.baselines import peers
+
+    asked = []
+
+    def run(name, frames, alpha, fps, band):
+        asked.append((name, frames.dtype, float(frames.max()) <= 1, alpha, fps, band))
+        return frames[::-1]
+
+    monkeypatch.setattr(peers, "magnify_with_peer", run)
+    (method,) = make_methods(["peer:vidmag:2-5"])
+    assert method.magnify(cases, cases.cases[0], sample) is None
+    clip = Sample(np.repeat(sample.frames, 4, axis=0), sample.value_range, fps=20.0)
+    found = method.magnify(cases, cases.cases[0], clip)
+    np.testing.assert_allclose(found, clip.frames[::-1], atol=0.01)
+    assert asked == [("peer:vidmag", np.float32, True, 4.0, 20.0, (2.0, 5.0))]
+    slow = Sample(clip.frames, sample.value_range, fps=8.0)
+    assert method.magnify(cases, cases.cases[0], slow) is None

@@ -23,6 +23,9 @@ IDENTITY = "identity"
 EXACT = "exact"
 """The right answer where it is known: how good a figure can be on a task."""
 
+_BAND = "1-3"  # Hz, around the 1.875 Hz of the clips of known motion
+_LONG = 8  # frames
+
 _TRIVIAL: dict[str, Callable[[Sample], Magnified | None]] = {
     IDENTITY: lambda sample: sample.frames,
     EXACT: lambda sample: sample.truth,
@@ -72,8 +75,9 @@ def make_methods(
     Parameters
     ----------
     names
-        Each ``identity``, ``exact``, or what :func:`~napari_flowmag.models.load_magnifier` takes;
-        ``NAME=MODEL`` calls it something else in the report.
+        Each ``identity``, ``exact``, ``peer:PROGRAM`` (:func:`peer_method`), or what
+        :func:`~napari_flowmag.models.load_magnifier` takes; ``NAME=MODEL`` calls it something else
+        in the report.
     outputs
         (name, folder) of frames that other programs have magnified; see :func:`folder_method`.
     device
@@ -87,14 +91,19 @@ def make_methods(
     methods = []
     for text in names:
         title, _, name = text.rpartition("=")
-        trivial = name in _TRIVIAL
-        method = trivial_method(name) if trivial else model_method(name, device)
+        method = _make(name, device)
         methods.append(replace(method, name=title) if title else method)
     methods += [folder_method(name, folder) for name, folder in outputs]
     called = [method.name for method in methods]
     if twice := sorted({name for name in called if called.count(name) > 1}):
         raise FlowmagError(f"two methods are called '{twice[0]}': give each a name of its own")
     return methods
+
+
+def _make(name: str, device: str) -> Method:
+    if name in _TRIVIAL:
+        return trivial_method(name)
+    return peer_method(name) if name.startswith("peer:") else model_method(name, device)
 
 
 def trivial_method(name: str) -> Method:
@@ -131,6 +140,45 @@ def model_method(name: str, device: str = "auto") -> Method:
         return run(sample.frames, case.alpha, model=load(), value_range=sample.value_range)
 
     return Method(name, key, magnify, model=name)
+
+
+def peer_method(name: str) -> Method:
+    """Return another program that is installed here as a method.
+
+    It filters over time: it has no answer to tasks of fewer than eight frames, nor to those whose
+    frame rate does not allow for its band.
+
+    Parameters
+    ----------
+    name
+        A name of :data:`~napari_flowmag.baselines.peers.PEERS`, and perhaps a colon and the band
+        that it lets pass, such as ``peer:pyeulervid:1-3``, which is in Hz.
+
+    Raises
+    ------
+    FlowmagError
+        If there is no such program, or the band makes no sense.
+    """
+    from napari_flowmag.baselines.peers import PEERS, magnify_with_peer
+
+    program, _, text = name.removeprefix("peer:").partition(":")
+    try:
+        low, high = (float(end) for end in (text or _BAND).split("-"))
+    except ValueError:
+        raise FlowmagError(f"'{name}': give the band as LOW-HIGH in Hz, such as {_BAND}") from None
+    program = f"peer:{program}"
+    if program not in PEERS:
+        raise FlowmagError(f"unknown program '{name}': give one of {', '.join(PEERS)}")
+
+    def magnify(cases: CaseSet, case: Case, sample: Sample) -> Magnified | None:
+        if len(sample.frames) < _LONG or high > sample.fps / 2:
+            return None
+        black, white = sample.value_range
+        frames = (np.asarray(sample.frames, dtype=np.float32) - black) / (white - black)
+        found = magnify_with_peer(program, frames.clip(0, 1), case.alpha, sample.fps, (low, high))
+        return black + (white - black) * found
+
+    return Method(name, hashlib.sha256(name.encode()).hexdigest(), magnify)
 
 
 def folder_method(name: str, folder: Path) -> Method:
