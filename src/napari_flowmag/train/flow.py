@@ -172,11 +172,6 @@ def _start_from(module: GaussNewtonFlow, path: Path) -> None:
 POWER = 0.7
 """Exponent of the training penalty."""
 
-EMPHASIS = 10.0
-"""How much more what moves unlike its surroundings counts."""
-
-_SURROUNDINGS = 33  # px
-
 BINS = (0.1, 0.5, 2.0, 8.0)
 
 
@@ -200,25 +195,19 @@ def flow_loss(
     """Error of all steps, later ones counting more, relative to the size of the motion.
 
     Dividing by (mean |F| + `floor`) keeps large motions from drowning small ones; the floor
-    keeps pairs whose motion is lost in noise from asking for stillness everywhere. What moves
-    unlike its surroundings, a thin line or an edge, is few pixels and counts more: else it is
-    cheapest to have it move with them. The
+    keeps pairs whose motion is lost in noise from asking for stillness everywhere. The
     `POWER` below 1 (as in PWC-Net's fine-tuning) has points that can be exact become exact,
     rather than trading their accuracy for that of points that cannot.
     """
     scale = torch.hypot(*truth.unbind(1)).mean((1, 2)) + floor
-    emphasis = _emphasis(truth, scale)
-    weight = (1 - 0.7 * occluded.float()) * emphasis
-
-    def pooled(values: Tensor, stride: int) -> Tensor:
-        return F.avg_pool2d(values, stride, ceil_mode=True, count_include_pad=False)
+    visible = 1 - 0.7 * occluded.float()
 
     def penalty(error: Tensor, stride: int) -> Tensor:
-        share = pooled(weight, stride)
-        target = pooled(weight * truth, stride) / share
+        target = F.avg_pool2d(truth, stride, ceil_mode=True, count_include_pad=False)
+        share = F.avg_pool2d(visible, stride, ceil_mode=True, count_include_pad=False)
         distance = ((error - target).square().sum(1, keepdim=True) + 1e-8).sqrt()
         relative = (distance + 0.002) / scale.view(-1, 1, 1, 1)
-        return (relative**POWER * share).mean() / emphasis.mean()
+        return (relative**POWER * share).mean()
 
     final = penalty(flow, 1)
     total = 2 * final
@@ -228,11 +217,3 @@ def flow_loss(
         total = total + 0.8 ** (len(steps) - i) * penalty(stride * step, stride)
     epe = torch.hypot(*(flow - truth).unbind(1)).mean((1, 2))
     return total, {"epe": epe.mean(), "relative": (epe / scale).mean(), "final": final}
-
-
-def _emphasis(truth: Tensor, scale: Tensor) -> Tensor:
-    """Weigh pixels (B, 1, H, W): from 1, where motion is even, to 1 + `EMPHASIS`."""
-    side = min(_SURROUNDINGS, truth.shape[-1] // 2 * 2 - 1)
-    around = F.avg_pool2d(truth, side, 1, side // 2, count_include_pad=False)
-    apart = (truth - around).square().sum(1, keepdim=True).sqrt()
-    return 1 + EMPHASIS * apart / (apart + scale.view(-1, 1, 1, 1))
