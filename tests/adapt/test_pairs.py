@@ -51,7 +51,7 @@ def test_a_turned_crop_reads_the_picture_along_its_own_axes(size, seed, rotation
     # by no more than `rotation`.
     for steps, along in ((down, 0), (right, 1)):
         step = steps.mean(1)
-        assert torch.allclose(steps, step[:, None].expand_as(steps), atol=1e-6)
+        assert torch.allclose(steps, step[:, None].expand_as(steps), atol=1e-4)
         assert 1 / stretch - 1e-6 <= step.norm() <= stretch + 1e-6
         angle = torch.rad2deg(torch.atan2(step[1 - along].abs(), step[along]))
         assert angle <= rotation + 0.5
