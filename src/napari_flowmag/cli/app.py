@@ -16,6 +16,7 @@ COMMANDS = {
     "demo": "napari_flowmag.cli.demo:demo",
     "kymograph": "napari_flowmag.cli.kymograph:kymograph",
     "segment": "napari_flowmag.cli.segment:segment",
+    "measure": "napari_flowmag.cli.measure:measure",
     "evaluate": "napari_flowmag.cli.evaluate:evaluate",
     "gui": "napari_flowmag.cli.gui:gui",
     "models": "napari_flowmag.cli.models:models",

@@ -64,7 +64,7 @@ def kymograph(
     slices: dict[str, Any] = {}
     for found in clips:
         title = found.name if found.name not in slices else f"{found.name} (2)"
-        slices[title] = sample(_pictures(found, channel, z, start, stop), points, width)
+        slices[title] = sample(pictures_of(found, channel, z, start, stop), points, width)
     if len({values.shape for values in slices.values()}) > 1:
         raise FlowmagError(f"{clip} and {compare} differ in their number of frames or channels")
     first = clips[0]
@@ -103,7 +103,7 @@ def _line(text: str) -> list[tuple[float, float]]:
     return [(y, x) for x, y in zip(values[::2], values[1::2], strict=True)]
 
 
-def _pictures(
+def pictures_of(
     clip: Clip, channel: int | None, z: int, start: int, stop: int | None
 ) -> Iterator[Any]:
     """Yield (H, W) or (H, W, C) of the chosen channel and slice."""
