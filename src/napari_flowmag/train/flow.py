@@ -85,12 +85,30 @@ class FlowConfig:
 
 
 class RandomPairs(Dataset[dict[str, Tensor]]):
-    """Endless random pairs; batch `i` is a function of (seed, i)."""
+    """Endless random pairs; batch `i` is a function of (seed, i).
+
+    Parameters
+    ----------
+    textures, settings
+        What is drawn; see :func:`~napari_flowmag.synthetic.pairs.random_pairs`.
+    batch
+        Pairs in a batch.
+    seed
+        Seed of all.
+    names
+        What of the pairs a batch holds.
+    """
 
     def __init__(
-        self, textures: list[Tensor], batch: int, settings: PairSettings, seed: int
+        self,
+        textures: list[Tensor],
+        batch: int,
+        settings: PairSettings,
+        seed: int,
+        names: tuple[str, ...] = ("first", "second", "flow", "occluded"),
     ) -> None:
         self.textures, self.batch, self.settings, self.seed = textures, batch, settings, seed
+        self.names = names
         self.places = range(batch)
 
     def part(self, rank: int, ranks: int) -> Self:
@@ -104,8 +122,7 @@ class RandomPairs(Dataset[dict[str, Tensor]]):
         for place in self.places:
             generator = generator_of(self.seed, index * self.batch + place)
             pairs.append(random_pairs(1, self.textures, generator, self.settings))
-        names = ("first", "second", "flow", "occluded")
-        return {name: torch.cat([getattr(pair, name) for pair in pairs]) for name in names}
+        return {name: torch.cat([getattr(pair, name) for pair in pairs]) for name in self.names}
 
 
 class FlowTask:

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from napari_flowmag.baselines.oh import OhMagnifier
 from napari_flowmag.checkpoint import build, read_checkpoint
 from napari_flowmag.errors import FlowmagError
 from napari_flowmag.models import ARCHITECTURES
-from napari_flowmag.synthetic.pairs import PairSettings, generator_of, load_textures, random_pairs
+from napari_flowmag.synthetic.pairs import PairSettings, load_textures, random_pairs
 from napari_flowmag.train.config import plain, require
-from napari_flowmag.train.feed import share
-from napari_flowmag.train.flow import HELD_OUT
+from napari_flowmag.train.flow import HELD_OUT, RandomPairs
 
 _NAMES = ("first", "second", "magnified", "alpha")
 
@@ -80,29 +77,6 @@ class OhConfig:
         require(self.alpha[0] >= 1, "alpha", self.alpha, "the network only magnifies: 1 or more")
 
 
-class MagnifiedPairs(Dataset[dict[str, Tensor]]):
-    """Endless random pairs with their magnified frame; batch `i` is a function of (seed, i)."""
-
-    def __init__(
-        self, textures: list[Tensor], batch: int, settings: PairSettings, seed: int
-    ) -> None:
-        self.textures, self.batch, self.settings, self.seed = textures, batch, settings, seed
-        self.places = range(batch)
-
-    def part(self, rank: int, ranks: int) -> Self:
-        """Return the share of every batch that is a rank's; nothing else of it is drawn."""
-        part = copy.copy(self)
-        part.places = share(self.batch, rank, ranks)
-        return part
-
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
-        pairs = []
-        for place in self.places:
-            generator = generator_of(self.seed, index * self.batch + place)
-            pairs.append(random_pairs(1, self.textures, generator, self.settings))
-        return {name: torch.cat([getattr(pair, name) for pair in pairs]) for name in _NAMES}
-
-
 class OhTask:
     """Trains :class:`OhMagnifier`; a task of :func:`napari_flowmag.train.loop.fit`."""
 
@@ -121,7 +95,7 @@ class OhTask:
             raise FlowmagError(
                 f"{config.textures}: one texture is too few, as one is kept for validation"
             )
-        self.dataset = MagnifiedPairs(seen, config.batch, self.settings, seed)
+        self.dataset = RandomPairs(seen, config.batch, self.settings, seed, _NAMES)
         self.held_out = textures[::HELD_OUT]
         torch.manual_seed(seed)
         self.module = _start(config.init)
