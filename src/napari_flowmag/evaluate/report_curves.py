@@ -58,18 +58,21 @@ def _lines(means: Sequence[Mean], key: str) -> dict[str, list[tuple[float, float
 
 def _plot(lines: dict[str, list[tuple[float, float]]], x: str, y: str) -> Figure:
     from matplotlib.figure import Figure
+    from matplotlib.ticker import NullFormatter
 
     figure = Figure(figsize=_SIZE, layout="constrained")
     axes = figure.add_subplot()
     for method, points in lines.items():
         axes.plot(*zip(*points, strict=True), marker="o", markersize=3, linewidth=1.2, label=method)
     points = [point for line in lines.values() for point in line]
-    if _wide([place for place, _ in points]):
-        axes.set_xscale("log")
-        axes.xaxis.set_major_formatter("{x:g}")
-    if _wide([value for _, value in points]):
-        axes.set_yscale("log")
-        axes.yaxis.set_major_formatter("{x:g}")
+    for name, axis, values in (
+        ("x", axes.xaxis, [place for place, _ in points]),
+        ("y", axes.yaxis, [value for _, value in points]),
+    ):
+        if _wide(values):
+            axes.set(**{f"{name}scale": "log"})
+            axis.set_major_formatter("{x:g}")
+            axis.set_minor_formatter(NullFormatter())
     axes.set_xlabel(x)
     axes.set_ylabel(y)
     axes.grid(alpha=0.3)

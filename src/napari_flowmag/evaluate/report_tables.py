@@ -71,7 +71,9 @@ def tables_of(means: Sequence[Mean], flows: Sequence[str]) -> list[Table]:
 
 def _table(column: Column, means: Sequence[Mean]) -> Table:
     groups = tuple(dict.fromkeys(mean.group for mean in means))
-    methods = dict.fromkeys(mean.method for mean in means)
+    # Where nobody knows the truth it has no row.
+    known = (m.method for m in means if competes(m.method) or column.key in m.figures)
+    methods = dict.fromkeys(known)
     values = {(m.method, m.group): m.figures.get(column.key) for m in means}
     best = {
         group: _best(
