@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from napari_flowmag.errors import FlowmagError
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
 QUICK_FLOWS = ("dis", "farneback")
 FULL_FLOWS = ("dis", "farneback", "default", "raft_large")
@@ -45,7 +45,7 @@ def load_judges(
     judges: dict[str, Flow] = {}
     for name in names:
         try:
-            judges[name] = load_flow(name, device, **OPTIONS.get(name, {}))
+            judges[name] = _Judge(load_flow(name, device, **OPTIONS.get(name, {})), device)
         except FlowmagError as error:
             if optional is None:
                 raise
@@ -53,6 +53,19 @@ def load_judges(
     if not judges:
         raise FlowmagError('no flow estimator is left to judge by: pip install "flowmag[eval]"')
     return judges
+
+
+class _Judge:
+    """Takes pictures to where an estimator computes."""
+
+    def __init__(self, flow: nn.Module, device: str) -> None:
+        from napari_flowmag.device import resolve_device
+
+        self._flow, self._device = flow, resolve_device(device)
+
+    def __call__(self, first: Tensor, second: Tensor) -> Tensor:
+        found: Tensor = self._flow(first.to(self._device), second.to(self._device))
+        return found
 
 
 def judges_key(names: Sequence[str]) -> str:

@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from napari_flowmag.errors import FlowmagError
+from napari_flowmag.evaluate.judges import judges_key, load_judges
+
+
+def test_pictures_are_taken_to_where_the_estimator_computes(monkeypatch):
+    seen = []
+
+    class Flow(torch.nn.Module):
+        def forward(self, first, second):
+            seen.append((first.device.type, second.device.type))
+            return first[:, :2]
+
+    monkeypatch.setattr("napari_flowmag.flow.load_flow", lambda name, device: Flow())
+    judges = load_judges(["mine"], "meta")
+    picture = torch.zeros(1, 3, 16, 16)
+    assert judges["mine"](picture, picture).shape == (1, 2, 16, 16)
+    assert seen == [("meta", "meta")]
+
+
+def test_what_cannot_be_loaded_is_left_out_or_an_error():
+    told = []
+    judges = load_judges(["lucas_kanade", "nobody"], "cpu", optional=told.append)
+    assert list(judges) == ["lucas_kanade"]
+    assert told[0].startswith("flow nobody is left out: unknown flow 'nobody'")
+    with pytest.raises(FlowmagError, match="unknown flow 'nobody'"):
+        load_judges(["lucas_kanade", "nobody"], "cpu")
+    with pytest.raises(FlowmagError, match="no flow estimator is left"):
+        load_judges(["nobody"], "cpu", optional=told.append)
+
+
+def test_other_judges_have_another_key():
+    assert judges_key(["dis"]) == judges_key(["dis"])
+    assert judges_key(["dis"]) != judges_key(["dis", "farneback"])
