@@ -71,3 +71,25 @@ def test_bad_input_is_one_line(words, line, tmp_path, capsys, monkeypatch):
     assert words in error
     assert error.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_without_opencv_what_needs_it_is_left_out(tmp_path, capsys, monkeypatch):
+    from napari_flowmag.cli import evaluate
+
+    monkeypatch.setattr(evaluate, "find_spec", lambda name: None)
+    asked = []
+    monkeypatch.setattr(evaluate, "_costs", lambda *settings: [])
+    monkeypatch.setattr(
+        "napari_flowmag.evaluate.run.run",
+        lambda sets, methods, flows, out, progress: asked.append((methods, list(flows))) or [],
+    )
+    out = tmp_path / "out"
+    assert main(["evaluate", "--quick", "-o", str(out), "--sets", "structure"]) == 0
+    ((methods, flows),) = asked
+    assert flows == ["default", "lucas_kanade"]
+    assert [method.name for method in methods] == [
+        "default", "lucas-kanade", "linear", "phase", "identity", "exact",
+    ]  # fmt: skip
+    notes = capsys.readouterr().err.splitlines()
+    assert len(notes) == 2
+    assert all('pip install "flowmag[eval]"' in note for note in notes)

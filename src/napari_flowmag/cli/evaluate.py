@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from napari_flowmag.evaluate.cost import Cost
     from napari_flowmag.evaluate.methods import Method
 
+_EXTRA = 'pip install "flowmag[eval]"'
 _DATA, _JUDGES = "On what", "By whom, and where"
 
 
@@ -153,14 +154,14 @@ def _evaluate(
 ) -> object:
     from napari_flowmag.cli.progress import progress_bar
     from napari_flowmag.evaluate.cost import QUICK_SIDE, SIDE
-    from napari_flowmag.evaluate.judges import FULL_FLOWS, QUICK_FLOWS, load_judges
+    from napari_flowmag.evaluate.judges import load_judges
     from napari_flowmag.evaluate.report import make_report, to_json, write_report
     from napari_flowmag.evaluate.run import run
 
     if flow:
         judges = load_judges(flow, device)
     else:
-        judges = load_judges(QUICK_FLOWS if quick else FULL_FLOWS, device, optional=_note)
+        judges = load_judges(_flows(quick), device, optional=_note)
     output.mkdir(exist_ok=True)
     total = sum(len(one.cases) for one in tasks) * len(methods)
     with progress_bar("evaluate", total, "tasks") as progress:
@@ -179,6 +180,15 @@ def _evaluate(
     )
     write_report(report, output)
     return [{"set": one["name"], "means": one["means"]} for one in to_json(report)["sets"]]
+
+
+def _flows(quick: bool) -> tuple[str, ...]:
+    from napari_flowmag.evaluate.judges import FULL_FLOWS, QUICK_FLOWS, WITHOUT_OPENCV
+
+    if find_spec("cv2") is None:
+        _note(f"{', '.join(WITHOUT_OPENCV)} judge; for DIS and Farnebäck: {_EXTRA}")
+        return WITHOUT_OPENCV
+    return QUICK_FLOWS if quick else FULL_FLOWS
 
 
 def _methods(names: list[str] | None, outputs: list[str] | None, device: str) -> list[Method]:

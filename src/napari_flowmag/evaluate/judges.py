@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 QUICK_FLOWS = ("dis", "farneback")
 FULL_FLOWS = ("dis", "farneback", "default", "raft_large")
+WITHOUT_OPENCV = ("default", "lucas_kanade")
+"""Who judges where OpenCV is not installed: each flatters another method of the comparison."""
+
 OPTIONS: dict[str, dict[str, Any]] = {"raft_large": {"updates": 20}, "raft_small": {"updates": 20}}
 """The paper judges by RAFT with 20 updates, more than it trains with (Section 4)."""
 
