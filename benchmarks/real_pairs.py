@@ -17,25 +17,14 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
 from torchvision.io import ImageReadMode, decode_image
 
 from napari_flowmag import load_flow, load_magnifier
+from napari_flowmag.device import use_threads
 from napari_flowmag.metrics import motion_error
-from napari_flowmag.warp import splat
-
-
-def warp_bilinear(reference: Tensor, flow: Tensor, alpha: float) -> Tensor:
-    """Splat the reference (1, 3, H, W) along α × flow; inpaint what nothing reaches."""
-    total, share = splat(reference, alpha * flow, torch.ones_like(reference[:, :1]))
-    picture = (total / share.clamp_min(1e-6)).clamp(0, 1)
-    holes = (share[0, 0] < 0.05).numpy().astype(np.uint8)
-    pixels = (picture[0].permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
-    filled = cv2.inpaint(pixels, holes, 3, cv2.INPAINT_TELEA)
-    return torch.from_numpy(filled).permute(2, 0, 1)[None].float() / 255
 
 
 def read_pairs(folder: Path, split: str) -> list[tuple[str, Tensor, Tensor]]:
@@ -61,23 +50,21 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    cv2.setNumThreads(options.threads)
+    use_threads(options.threads)
 
     magnifiers = {name: load_magnifier(name, "cpu") for name in options.model}
     flows = {name: load_flow(name) for name in options.flows}
-    dis = load_flow("dis")
+    warp = load_magnifier("warp-bilinear:dis", "cpu")
     errors: dict[tuple[float, str, str], list[float]] = defaultdict(list)
     with torch.inference_mode():
         for _, reference, frame in read_pairs(options.folder, options.split)[:: options.every]:
             inputs = {name: flow(reference, frame) for name, flow in flows.items()}
-            by_dis = dis(reference, frame)
             states = {name: m.prepare(reference) for name, m in magnifiers.items()}
             for alpha in options.alphas:
                 factor = torch.tensor([alpha])
                 outputs = {
                     "identity": frame,
-                    "warp bilinear (DIS)": warp_bilinear(reference, by_dis, alpha),
+                    "warp bilinear (DIS)": warp(reference, frame, factor),
                 }
                 for name, magnifier in magnifiers.items():
                     prediction = magnifier.predict(states[name], frame, factor)

@@ -21,10 +21,10 @@ import time
 from dataclasses import asdict, dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from napari_flowmag import load_magnifier
+from napari_flowmag.device import use_threads
 from napari_flowmag.evaluate.cost import moving_clip, peak_memory
 from napari_flowmag.magnify import magnify_frames
 from napari_flowmag.models.base import Magnifier
@@ -96,16 +96,6 @@ def measure(settings: list[Setting], options: argparse.Namespace) -> list[dict[s
         }
         rows.append(row | {"ratio_to_unet": reference / median if reference else None})
     return rows
-
-
-def use_threads(count: int) -> None:
-    torch.set_num_threads(count)
-    try:
-        import cv2
-
-        cv2.setNumThreads(count)
-    except ImportError:
-        pass
 
 
 def load(model: str, device: str) -> Magnifier:

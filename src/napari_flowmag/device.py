@@ -81,3 +81,15 @@ def cache_budget(device: torch.device) -> int:
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0]) // 4
     return _CPU_CACHE_BYTES
+
+
+def use_threads(count: int) -> None:
+    """Have torch, and OpenCV where it is installed, compute with this many CPU threads."""
+    import torch
+
+    torch.set_num_threads(count)
+    try:
+        import cv2
+    except ImportError:
+        return
+    cv2.setNumThreads(count)

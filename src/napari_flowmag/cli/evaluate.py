@@ -120,6 +120,7 @@ def evaluate(
 
     A run that was stopped goes on when the same command is given again.
     """
+    from napari_flowmag.device import use_threads
     from napari_flowmag.evaluate.sets import case_sets, set_names
 
     if output.exists() and not output.is_dir():
@@ -136,7 +137,7 @@ def evaluate(
         _export(tasks, export)
         return
     count = threads or os.cpu_count() or 1
-    _use_threads(count)
+    use_threads(count)
     methods = _methods(method, outputs, device)
     means = _evaluate(tasks, methods, flow, quick, seed, device, count, output)
     print(json.dumps(means) if as_json else f"report: {output / 'report.html'}")
@@ -223,16 +224,6 @@ def _costs(methods: list[Method], device: str, threads: int, side: int) -> list[
                 _note(str(error))
             progress(done, len(measured))
     return costs
-
-
-def _use_threads(count: int) -> None:
-    import torch
-
-    torch.set_num_threads(count)
-    if find_spec("cv2") is not None:
-        import cv2
-
-        cv2.setNumThreads(count)
 
 
 def _export(tasks: list[CaseSet], folder: Path) -> None:

@@ -76,18 +76,11 @@ def measure_cost(name: str, model: str, device: str, threads: int, side: int = S
 
 
 def _main(model: str, side: int, frames: int, device: str, threads: int) -> dict[str, float]:
-    import torch
-
+    from napari_flowmag.device import use_threads
     from napari_flowmag.magnify import magnify
     from napari_flowmag.models import load_magnifier
 
-    torch.set_num_threads(threads)
-    try:
-        import cv2
-
-        cv2.setNumThreads(threads)
-    except ImportError:
-        pass
+    use_threads(threads)
     clip = moving_clip(frames + 1, side)
     magnifier = load_magnifier(model, device)
     device = str(next((p.device for p in magnifier.parameters()), "cpu"))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_flowmag.errors import FlowmagError
+from napari_flowmag.evaluate.figures import Flow
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -19,8 +20,6 @@ WITHOUT_OPENCV = ("default", "lucas_kanade")
 
 OPTIONS: dict[str, dict[str, Any]] = {"raft_large": {"updates": 20}, "raft_small": {"updates": 20}}
 """The paper judges by RAFT with 20 updates, more than it trains with (Section 4)."""
-
-Flow = Callable[["Tensor", "Tensor"], "Tensor"]
 
 
 def load_judges(

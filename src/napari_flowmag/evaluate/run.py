@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from napari_flowmag.errors import Cancelled
 from napari_flowmag.evaluate.case import Case, CaseSet, Sample
-from napari_flowmag.evaluate.figures import input_flows, judge
-from napari_flowmag.evaluate.judges import Flow, judges_key
+from napari_flowmag.evaluate.figures import Flow, input_flows, judge
+from napari_flowmag.evaluate.judges import judges_key
 from napari_flowmag.evaluate.methods import Magnified, Method
 from napari_flowmag.evaluate.pictures import has_pictures, shown_cases, write_pictures
 from napari_flowmag.evaluate.store import Result, Store

@@ -258,6 +258,12 @@ def plain(*configs: DataclassInstance) -> dict[str, Any]:
     return {name: _plain(value) for name, value in merged.items()}
 
 
+def without_places(settings: dict[str, Any], *names: str) -> dict[str, Any]:
+    """Return settings with files by their names alone: where they lay is nobody's business."""
+    named = {n: Path(settings[n]).name for n in names if settings[n] is not None}
+    return {**settings, **named}
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, Path):
         return str(value)

@@ -24,7 +24,7 @@ from napari_flowmag.synthetic.pairs import (
     load_textures,
     random_pairs,
 )
-from napari_flowmag.train.config import plain, require
+from napari_flowmag.train.config import plain, require, without_places
 from napari_flowmag.train.feed import share
 
 HELD_OUT = 8
@@ -125,20 +125,29 @@ class RandomPairs(Dataset[dict[str, Tensor]]):
         return {name: torch.cat([getattr(pair, name) for pair in pairs]) for name in self.names}
 
 
+def split_textures(folder: Path | None) -> tuple[list[Tensor], list[Tensor]]:
+    """Return the pictures of a folder to train on, and those kept for validation.
+
+    Raises
+    ------
+    FlowmagError
+        If there are fewer than two.
+    """
+    textures = load_textures(folder) if folder else []
+    seen = [texture for i, texture in enumerate(textures) if i % HELD_OUT]
+    if textures and not seen:
+        raise FlowmagError(f"{folder}: one texture is too few, as one is kept for validation")
+    return seen, textures[::HELD_OUT]
+
+
 class FlowTask:
     """Trains :class:`GaussNewtonFlow`; a task of :func:`napari_flowmag.train.loop.fit`."""
 
     def __init__(self, config: FlowConfig, seed: int = 0) -> None:
         self.config = config
-        textures = load_textures(config.textures) if config.textures else []
         self.settings = PairSettings(size=config.crop, motion=config.motion, noise=config.noise)
-        seen = [t for i, t in enumerate(textures) if i % HELD_OUT]
+        seen, self.held_out = split_textures(config.textures)
         self.dataset = RandomPairs(seen, config.batch, self.settings, seed)
-        self.held_out = textures[::HELD_OUT]
-        if textures and not seen:
-            raise FlowmagError(
-                f"{config.textures}: one texture is too few, as one is kept for validation"
-            )
         torch.manual_seed(seed)
         self.module = GaussNewtonFlow(config.width, config.context, config.gauss_newton_steps)
         if config.init:
@@ -166,11 +175,7 @@ class FlowTask:
 
     def checkpoint(self) -> dict[str, Any]:
         """Return what is saved beside the weights."""
-        facts = plain(self.config)
-        for name in ("textures", "init"):
-            # Names suffice: where files lay on this machine is nobody's business.
-            if facts[name] is not None:
-                facts[name] = Path(facts[name]).name
+        facts = without_places(plain(self.config), "textures", "init")
         return {
             "kind": "flow",
             "architecture": "gauss_newton",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -24,7 +23,7 @@ from napari_flowmag.synthetic.pairs import (
     load_textures,
     random_pairs,
 )
-from napari_flowmag.train.config import AugmentConfig, MagnifierConfig, plain
+from napari_flowmag.train.config import AugmentConfig, MagnifierConfig, plain, without_places
 from napari_flowmag.train.data import PairBatches, PairFolder, hold_out
 from napari_flowmag.train.feed import Batch
 from napari_flowmag.train.pictures import before_and_after, slices
@@ -154,11 +153,8 @@ class MagnifierTask:
 
     def checkpoint(self) -> dict[str, Any]:
         """Return what is saved beside the weights."""
-        settings = plain(self.config, self.augment)
-        for name in ("init", "init_flow", "flow", "textures"):
-            # Names suffice: where files lay on this machine is nobody's business.
-            if settings[name] is not None:
-                settings[name] = Path(settings[name]).name
+        files = ("init", "init_flow", "flow", "textures")
+        settings = without_places(plain(self.config, self.augment), *files)
         return {
             "kind": "magnifier",
             "architecture": self.module.architecture,

@@ -15,9 +15,9 @@ from napari_flowmag.baselines.oh import OhMagnifier
 from napari_flowmag.checkpoint import build, read_checkpoint
 from napari_flowmag.errors import FlowmagError
 from napari_flowmag.models import ARCHITECTURES
-from napari_flowmag.synthetic.pairs import PairSettings, load_textures, random_pairs
-from napari_flowmag.train.config import plain, require
-from napari_flowmag.train.flow import HELD_OUT, RandomPairs
+from napari_flowmag.synthetic.pairs import PairSettings, random_pairs
+from napari_flowmag.train.config import plain, require, without_places
+from napari_flowmag.train.flow import RandomPairs, split_textures
 
 _NAMES = ("first", "second", "magnified", "alpha")
 
@@ -82,7 +82,6 @@ class OhTask:
 
     def __init__(self, config: OhConfig, seed: int = 0) -> None:
         self.config = config
-        textures = load_textures(config.textures) if config.textures else []
         self.settings = PairSettings(
             size=config.crop,
             motion=config.motion,
@@ -90,13 +89,8 @@ class OhTask:
             alpha=config.alpha,
             reach=config.reach,
         )
-        seen = [t for i, t in enumerate(textures) if i % HELD_OUT]
-        if textures and not seen:
-            raise FlowmagError(
-                f"{config.textures}: one texture is too few, as one is kept for validation"
-            )
+        seen, self.held_out = split_textures(config.textures)
         self.dataset = RandomPairs(seen, config.batch, self.settings, seed, _NAMES)
-        self.held_out = textures[::HELD_OUT]
         torch.manual_seed(seed)
         self.module = _start(config.init)
 
@@ -123,11 +117,7 @@ class OhTask:
 
     def checkpoint(self) -> dict[str, Any]:
         """Return what is saved beside the weights."""
-        facts = plain(self.config)
-        for name in ("textures", "init"):
-            # Names suffice: where files lay on this machine is nobody's business.
-            if facts[name] is not None:
-                facts[name] = Path(facts[name]).name
+        facts = without_places(plain(self.config), "textures", "init")
         return {
             "kind": "magnifier",
             "architecture": OhMagnifier.architecture,
