@@ -10,12 +10,19 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import settings
 
 from napari_flowmag.models.base import Magnifier, broadcast_alpha
 from napari_flowmag.warp import sample
 
 # Small pictures gain nothing from threads, and busy machines run many times slower with them.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# The same examples each time, so that a failure is a change's doing; `--hypothesis-profile=explore`
+# draws others, to look for more.
+settings.register_profile("default", deadline=None, derandomize=True)
+settings.register_profile("explore", deadline=None, print_blob=True)
+settings.load_profile("default")
 
 # Shells start background jobs with Ctrl-C ignored, and so would be every command that tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)

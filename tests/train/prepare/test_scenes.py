@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -72,7 +72,12 @@ def test_a_fast_scene_has_no_cuts_within() -> None:
     assert find_cuts([]) == []
 
 
+BARELY_THERE = np.zeros((2, 8, 8), np.float32)
+BARELY_THERE[0, 0, 0] = np.finfo(np.float32).smallest_subnormal
+
+
 @given(hnp.arrays(np.float32, (2, 8, 8), elements=st.floats(0, 255, width=32)))
+@example(BARELY_THERE)
 def test_distances_are_numbers(pictures: np.ndarray) -> None:
     found = distance(*pictures)
     assert 0 <= found <= 2 + 1e-6

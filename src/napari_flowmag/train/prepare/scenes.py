@@ -93,12 +93,14 @@ def distance(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
     The larger of 1 − their correlation, which sees another arrangement, and of the share of pixels
     that another histogram has elsewhere, which sees other tones.
     """
-    low, high = min(first.min(), second.min()), max(first.max(), second.max())
+    # In double precision the bins of a very narrow range are still of some width.
+    pair = np.stack([first, second]).astype(np.float64)
+    low, high = float(pair.min()), float(pair.max())
     if not high > low:
         return 0.0
-    counts = [np.histogram(v, _BINS, (low, high))[0] / v.size for v in (first, second)]
+    counts = [np.histogram(v, _BINS, (low, high))[0] / v.size for v in pair]
     tones = 0.5 * float(np.abs(counts[0] - counts[1]).sum())
-    a, b = ((v - v.mean()).astype(np.float64) for v in (first, second))
+    a, b = (v - v.mean() for v in pair)
     norm = float(np.sqrt((a * a).sum() * (b * b).sum()))
     return max(tones, 1 - float((a * b).sum()) / norm) if norm > 0 else 1.0
 
