@@ -6,6 +6,7 @@ import torch
 from scipy.ndimage import gaussian_filter, shift
 
 from napari_flowmag import FlowmagError, MagnificationLoss, load_flow
+from napari_flowmag.synthetic.clips import known_motion
 
 
 @pytest.fixture(scope="module")
@@ -66,3 +67,12 @@ def test_any_size_will_do(size):
 def test_senseless_options_are_refused(options):
     with pytest.raises(FlowmagError, match="must be above 0"):
         load_flow("lucas_kanade", **options)
+
+
+def test_the_border_moves_with_the_rest():
+    clip = known_motion("whole")
+    first, second = torch.from_numpy(clip.frames[[0, 4]]).movedim(-1, 1)[:, None].float()
+    with torch.inference_mode():
+        error = np.abs(load_flow("lucas_kanade")(first, second)[0].numpy() - clip.displacement[4])
+    assert error[:, 8:-8, -3:].mean() < 0.02
+    assert error[:, 8:-8, :3].mean() < 0.02

@@ -130,7 +130,8 @@ def test_motion_is_of_the_size_that_was_asked_for(scale: float) -> None:
     length = torch.hypot(*pairs.flow.unbind(1)).flatten(1)
     moving = [float(x[x > 0].square().mean().sqrt()) for x in length if (x > 0).any()]
     assert len(moving) > 45
-    assert min(moving) > 0.2 * scale
+    assert min(moving) > 0.1 * scale  # of a thin object, where it happens to move little
+    assert np.quantile(moving, 0.1) > 0.25 * scale
     assert max(moving) < 1.3 * scale
     assert length.max() < 3 * scale
 
@@ -242,7 +243,7 @@ def test_alpha_1_is_the_second_frame_without_noise() -> None:
 
 
 def test_layers_have_moved_by_alpha_times_the_flow() -> None:
-    pairs = draw(12, noise=QUIET, alpha=(3.0, 12.0), motion=(0.3, 1.0))
+    pairs = draw(24, noise=QUIET, alpha=(3.0, 12.0), motion=(0.3, 1.0), size=128)
     assert pairs.alpha is not None
     assert pairs.magnified is not None
     assert 3 <= pairs.alpha.min() < pairs.alpha.max() <= 12
@@ -250,10 +251,10 @@ def test_layers_have_moved_by_alpha_times_the_flow() -> None:
     def median(share: float) -> float:
         far = share * pairs.alpha.view(-1, 1, 1, 1) * pairs.flow
         moved = Pairs(pairs.first, pairs.magnified, far, pairs.occluded)
-        return float(np.median([float(mismatch(moved, i).median()) for i in range(12)]))
+        return float(np.median([float(mismatch(moved, i).median()) for i in range(24)]))
 
     assert median(1.0) < 0.03
-    assert median(0.8) > 2 * median(1.0)
+    assert min(median(0.8), median(1.2)) > 1.5 * median(1.0)
 
 
 def test_magnified_motion_stays_within_reach() -> None:
@@ -263,3 +264,13 @@ def test_magnified_motion_stays_within_reach() -> None:
     scale = far.square().sum(1).mean((1, 2)).sqrt()
     assert scale.max() < 4.0 * 1.3
     assert scale.max() > 1.0
+
+
+def test_thin_things_of_one_colour_are_common() -> None:
+    """Networks take what they rarely see for still."""
+    pairs = draw(64, motion=(2.0, 2.0), size=96, still=1.0, noise=QUIET)
+    moving = (pairs.flow != 0).any(1, keepdim=True).float()
+    # what nothing survives of that is 9 px wide
+    opened = -torch.nn.functional.max_pool2d(-moving, 9, 1, 4)
+    thin = (moving.flatten(1).mean(1) > 0.003) & (opened.flatten(1).mean(1) < 0.002)
+    assert 0.2 < thin.float().mean() < 0.7

@@ -15,7 +15,7 @@ from napari_flowmag.cli.train import main
 from napari_flowmag.errors import FlowmagError
 from napari_flowmag.flow import load_flow
 from napari_flowmag.train.config import LoopConfig
-from napari_flowmag.train.flow import FlowConfig, FlowTask, bin_name, flow_loss
+from napari_flowmag.train.flow import FlowConfig, FlowTask, bin_name, emphasis, flow_loss
 from napari_flowmag.train.loop import fit
 
 
@@ -209,3 +209,22 @@ def test_training_goes_on_from_another_flow(tmp_path: Path) -> None:
     assert task.checkpoint()["training"]["settings"]["init"] == "model.safetensors"
     with pytest.raises(FlowmagError, match="does not fit the settings of the flow"):
         FlowTask(config(init=weights, width=12))
+
+
+def test_a_thin_line_that_moves_alone_counts() -> None:
+    truth = torch.zeros(2, 2, 96, 96)
+    truth[0, 0, :, 47:49] = 0.5  # 2 px wide
+    truth[1] = 0.5
+    size = torch.hypot(*truth.unbind(1)).mean((1, 2)) + 0.15
+    weight = emphasis(truth, size)
+    torch.testing.assert_close(weight.mean((1, 2, 3)), torch.ones(2))
+    assert weight[0, 0, :, 47:49].mean() > 5 * weight[0, 0, :, :20].mean()
+    torch.testing.assert_close(weight[1], torch.ones(1, 96, 96))
+    # On a grid of 4 px the line is worth more than the ground that it shares a cell with.
+    nothing = torch.zeros(2, 1, 96, 96)
+    still, moved = torch.zeros(2, 2, 24, 24), torch.zeros(2, 2, 24, 24)
+    moved[:, 0, :, 11:13] = 0.5 / 4
+    losses = [
+        float(flow_loss(torch.zeros_like(truth), [s], truth, nothing)[0]) for s in (still, moved)
+    ]
+    assert losses[1] < losses[0]

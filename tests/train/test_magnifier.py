@@ -15,7 +15,8 @@ from napari_flowmag.flow.gauss_newton import GaussNewtonFlow
 from napari_flowmag.train.config import AugmentConfig, LoopConfig, MagnifierConfig
 from napari_flowmag.train.data import PairFolder
 from napari_flowmag.train.loop import fit
-from napari_flowmag.train.magnifier import MagnifierTask, MixedBatches, draw_alpha
+from napari_flowmag.train.magnifier import MagnifierTask, draw_alpha
+from napari_flowmag.train.mixed import MixedBatches, difference
 
 AUGMENT = AugmentConfig(crop=32, rotation=0.0, jitter=(0.0, 0.0, 0.0, 0.0))
 SMALL: dict[str, Any] = {"width": 4, "context": 4, "steps": (1, 1, 1, 1)}
@@ -194,3 +195,36 @@ def test_a_flow_that_does_not_fit_is_refused(tmp_path: Path, pairs: PairFolder, 
         MagnifierTask(pairs, other, AUGMENT)
     with pytest.raises(FlowmagError, match="unet has no flow part"):
         MagnifierTask(pairs, settings(flow, init_flow=flow), AUGMENT)
+
+
+def test_synthetic_pairs_can_bring_the_exact_answer(pairs: PairFolder, flow: str) -> None:
+    config = settings(flow, synthetic=0.5, batch=8, exact_weight=3.0, alpha_max=4.0, max_motion=6.0)
+    task = MagnifierTask(pairs, config, AUGMENT)
+    batch = task.dataset[0]
+    known = batch["known"]
+    assert ((batch["asked"][known] > 1) & (batch["asked"][known] <= 4)).all()
+    assert torch.equal(batch["exact"][~known], batch["reference"][~known])
+    total, terms = task.loss(batch)
+    rest = terms["magnification"] + task.config.colour_weight * terms["colour"]
+    assert float(total) == pytest.approx(float(rest + 3 * terms["exact"]), rel=1e-5)
+
+    asked: list[Tensor] = []
+
+    def exact(_: object, inputs: tuple[Tensor, ...], __: object) -> Tensor:
+        asked.append(inputs[2])
+        return batch["exact"]
+
+    task.module.register_forward_hook(exact)
+    assert float(task.loss(batch)[1]["exact"]) == 0
+    assert torch.equal(asked[0][known], batch["asked"][known])
+
+
+def test_the_exact_answer_is_compared_by_what_has_to_change() -> None:
+    reference = torch.full((2, 3, 8, 8), 0.5)
+    exact = reference.clone()
+    exact[0] += 0.3
+    exact[1, :, :2] += 0.3  # a quarter of it
+    assert difference(exact, exact, reference).abs().max() == 0
+    copied = difference(reference, exact, reference)
+    assert copied.min() > 0.85
+    assert copied.max() < 1

@@ -30,6 +30,7 @@ from napari_flowmag.flow.pyramid import (
     pool,
     resize,
     smooth,
+    within,
 )
 from napari_flowmag.warp import sample_spline
 
@@ -276,10 +277,13 @@ def _products(level: Level, other: Tensor, flow: Tensor, ratio: int) -> Tensor:
         flow = F.interpolate(ratio * flow, scale_factor=ratio, mode="bilinear", align_corners=False)
     height, width = level.image.shape[-2:]
     warped = gradients(sample_spline(other, flow[..., :height, :width]))
-    dx, dy = level.dx + warped.dx, level.dy + warped.dy
-    dt = warped.image - level.image
+    known = within(flow[..., :height, :width])
+    dx, dy = known * (level.dx + warped.dx), known * (level.dy + warped.dy)
+    dt = known * (warped.image - level.image)
     products = (dx * dx, dx * dy, dy * dy, dx * dt, dy * dt, dt * dt)
     pooled = torch.cat([pool(product, ratio) for product in products], 1)
+    # Means over the px that say something: a cell at the border is not a flat one.
+    pooled = pooled / pool(known, ratio).clamp_min(1 / ratio**2)
     # Means of the two gradients; per px of the grid, which are `ratio` px of the picture.
     half = ratio / 2
     return pooled * pooled.new_tensor([half**2, half**2, half**2, half, half, 1]).view(1, 6, 1, 1)

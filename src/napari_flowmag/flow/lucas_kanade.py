@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from napari_flowmag.errors import FlowmagError
+from napari_flowmag.flow.pyramid import within
 from napari_flowmag.warp import MARGIN, sample_spline, spline_coefficients
 
 _LUMA = (0.299, 0.587, 0.114)
@@ -85,13 +86,14 @@ class LucasKanadeFlow(nn.Module):
                 flow = flow[..., : size[0], : size[1]]
             coefficients = spline_coefficients(other)
             for _ in range(self.steps):
-                flow = flow + self._change(one, sample_spline(coefficients, flow, MARGIN))
+                moved = sample_spline(coefficients, flow, MARGIN)
+                flow = flow + self._change(one, moved, within(flow))
         return flow
 
-    def _change(self, first: Tensor, moved: Tensor) -> Tensor:
+    def _change(self, first: Tensor, moved: Tensor, known: Tensor) -> Tensor:
         """One Gauss-Newton step, (B, 2, H, W) px: how much further than `moved` says."""
-        dx, dy = _slopes((first + moved) / 2)
-        rest = first - moved
+        dx, dy = (known * slope for slope in _slopes((first + moved) / 2))
+        rest = known * (first - moved)
         products = torch.cat([dx * dx, dx * dy, dy * dy, dx * rest, dy * rest], 1)
         xx, xy, yy, xt, yt = self._smooth(products).unbind(1)
         xx, yy = xx + self.damping, yy + self.damping

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from napari_flowmag.warp import identity_grid
+
 
 class Level(NamedTuple):
     """One frame at one scale: its picture and gradients along x and y, each (B, 1, H, W)."""
@@ -90,3 +92,22 @@ def gradients(image: Tensor) -> Level:
     dx = (padded[..., 1:-1, 2:] - padded[..., 1:-1, :-2]) / 2
     dy = (padded[..., 2:, 1:-1] - padded[..., :-2, 1:-1]) / 2
     return Level(image, dx, dy)
+
+
+def within(flow: Tensor) -> Tensor:
+    """Where differences between the two frames mean something, (B, 1, H, W) of 0 and 1.
+
+    Not where the second frame is read outside its border, which is repeated there, nor at the
+    border itself, where slopes are halved: both would say that nothing moves.
+
+    Parameters
+    ----------
+    flow : Tensor
+        (B, 2, H, W) px: where the second frame is read.
+    """
+    with torch.no_grad():
+        height, width = flow.shape[-2:]
+        here = identity_grid(height, width, flow)
+        last = flow.new_tensor([width - 2, height - 2]).view(1, 2, 1, 1)
+        inside = (here + flow.clamp(max=0) >= 1) & (here + flow.clamp(min=0) <= last)
+        return inside.all(1, keepdim=True).to(flow.dtype)

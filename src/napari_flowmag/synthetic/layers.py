@@ -35,12 +35,28 @@ class Random:
 
 
 class RandomPicture:
-    """A continuous picture per sample: photographs, procedural noise or bright spots."""
+    """A continuous picture per sample: photographs, procedural noise or bright spots.
 
-    def __init__(self, count: int, size: int, textures: Sequence[Tensor], rng: Random) -> None:
+    Parameters
+    ----------
+    count, size
+        Samples, and height and width in px of the frames.
+    textures
+        uint8 (3, h, w) photographs, which may be none.
+    rng
+        What draws.
+    plain
+        (B,) probability that a sample is of one colour.
+    """
+
+    def __init__(
+        self, count: int, size: int, textures: Sequence[Tensor], rng: Random, plain: Tensor
+    ) -> None:
         side = 2 * size
-        pictures = [self._one(side, textures, rng) for _ in range(count)]
-        self.pictures = torch.stack(pictures)
+        pictures = torch.stack([self._one(side, textures, rng) for _ in range(count)])
+        tone = rng.uniform((count, 1, 1, 1)) + 0.15 * rng.normal((count, 3, 1, 1))
+        one_colour = (rng.uniform((count,)) < plain).view(-1, 1, 1, 1)
+        self.pictures = torch.where(one_colour, tone.clamp(0, 1), pictures)
         # Texture px per image px: below 1 so that neither frame aliases.
         zoom = rng.uniform((count, 1, 1), 0.45, 1.0)
         angle = rng.uniform((count,), 0, 2 * math.pi)
@@ -112,65 +128,103 @@ def _spots(side: int, rng: Random) -> Tensor:
     return (points[0] * tint * 0.8 + float(rng.uniform((1,), 0.02, 0.2))).clamp(0, 1)
 
 
+RODS = 5
+"""Most rods of a layer."""
+
+
 @dataclass(frozen=True)
 class Shape:
-    """Where a layer is: blobs with a wavy outline, or thin rods, one per sample."""
+    """Where a layer is, one per sample: a blob with a wavy outline, or some thin rods.
 
-    centre: Tensor  # (B, 2) px
-    radius: Tensor  # (B,) px; half the length of a rod
-    waves: Tensor  # (B, 4, 2) cosine and sine amplitudes of the outline, relative
-    rod: Tensor  # (B,) half width of a rod in px; 0 for blobs
-    direction: Tensor  # (B, 2) unit vector of a rod
+    Wires, cables and filaments come in numbers, and networks that rarely see them take them for
+    still.
+    """
+
+    centre: Tensor  # (B, RODS, 2) px; a blob's is the first
+    radius: Tensor  # (B, RODS) px; half the length of a rod
+    waves: Tensor  # (B, 4, 2) cosine and sine amplitudes of a blob's outline, relative
+    rod: Tensor  # (B, RODS) half width of a rod in px; 0 where there is none
+    direction: Tensor  # (B, RODS, 2) unit vectors of rods
+    softness: Tensor  # (B,) px from all to nothing at an outline
     present: Tensor  # (B,) bool
+
+    @property
+    def is_rods(self) -> Tensor:
+        """Whether a sample's layer is of rods, (B,)."""
+        return self.rod[:, 0] > 0
 
     @classmethod
     def everywhere(cls, count: int) -> Shape:
         """Outlines that no picture reaches: the background's."""
-        zero = torch.zeros(count)
+        zero = torch.zeros(count, RODS)
         return cls(
-            torch.zeros(count, 2),
+            torch.zeros(count, RODS, 2),
             zero + 1e6,
             torch.zeros(count, 4, 2),
             zero,
-            torch.zeros(count, 2),
-            zero == 0,
+            torch.zeros(count, RODS, 2),
+            torch.ones(count),
+            torch.ones(count, dtype=torch.bool),
         )
 
     @classmethod
     def random(cls, count: int, size: int, rng: Random, present: Tensor) -> Shape:
         """Blobs and rods; nothing where not `present`."""
-        is_rod = rng.uniform((count,)) < 0.3
-        angle = rng.uniform((count,), 0, 2 * math.pi)
+        is_rods = rng.uniform((count, 1)) < 0.45
+        number = 1 + (RODS * rng.uniform((count, 1))).long()
+        angle = rng.uniform((count, RODS), 0, 2 * math.pi)
         decay = torch.tensor([0.15, 0.1, 0.07, 0.05]).view(1, 4, 1)
         radius = torch.where(
-            is_rod, rng.uniform((count,), 0.2, 0.8), rng.uniform((count,), 0.08, 0.4)
+            is_rods, rng.uniform((count, RODS), 0.2, 0.8), rng.uniform((count, RODS), 0.08, 0.4)
         )
+        there = is_rods & (torch.arange(RODS) < number)
         return cls(
-            centre=rng.uniform((count, 2), 0.15, 0.85) * size,
+            centre=rng.uniform((count, RODS, 2), 0.1, 0.9) * size,
             radius=radius * size,
             waves=rng.normal((count, 4, 2)) * decay,
-            rod=is_rod * rng.log_uniform((count,), 0.5, 6.0),
+            rod=there * rng.log_uniform((count, RODS), 0.4, 5.0),
             direction=torch.stack([angle.cos(), angle.sin()], -1),
+            softness=rng.log_uniform((count,), 1.0, 3.0),
             present=present,
         )
 
     def cover(self, position: Tensor) -> Tensor:
         """Give the share of each pixel that is covered, (B, 1, H, W), at (B, 2, H, W) px."""
-        offset = position - self.centre[:, :, None, None]
+        is_rods = self.is_rods
+        distance = self._from_blob(position) if not is_rods.all() else None
+        if is_rods.any():
+            rods = self._from_rods(position)
+            distance = rods if distance is None else torch.where(_maps(is_rods), rods, distance)
+        assert distance is not None
+        covered = (0.5 - distance / _maps(self.softness)).clamp(0, 1)
+        return (covered * _maps(self.present))[:, None]
+
+    def _from_blob(self, position: Tensor) -> Tensor:
+        """Distance from the outline, (B, H, W) px, negative inside."""
+        offset = position - self.centre[:, 0, :, None, None]
         angle = torch.atan2(offset[:, 1], offset[:, 0])
         outline = torch.ones_like(angle)
         for k in range(4):
-            cos, sin = self.waves[:, k, 0, None, None], self.waves[:, k, 1, None, None]
+            cos, sin = _maps(self.waves[:, k, 0]), _maps(self.waves[:, k, 1])
             outline = outline + cos * ((k + 1) * angle).cos() + sin * ((k + 1) * angle).sin()
-        blob = torch.hypot(offset[:, 0], offset[:, 1]) - self.radius[
-            :, None, None
-        ] * outline.clamp_min(0.2)
-        along = (offset * self.direction[:, :, None, None]).sum(1)
-        along = torch.maximum(
-            torch.minimum(along, self.radius[:, None, None]), -self.radius[:, None, None]
-        )
-        nearest = along[:, None] * self.direction[:, :, None, None]
-        away = offset - nearest
-        rod = torch.hypot(away[:, 0], away[:, 1]) - self.rod[:, None, None]
-        distance = torch.where(self.rod[:, None, None] > 0, rod, blob)
-        return ((0.5 - distance).clamp(0, 1) * self.present[:, None, None])[:, None]
+        radius = _maps(self.radius[:, 0]) * outline.clamp_min(0.2)
+        return torch.hypot(offset[:, 0], offset[:, 1]) - radius
+
+    def _from_rods(self, position: Tensor) -> Tensor:
+        """Distance from the nearest rod's outline, (B, H, W) px, negative inside."""
+        nearest = position.new_full(position[:, 0].shape, math.inf)
+        for k in range(RODS):
+            offset = position - self.centre[:, k, :, None, None]
+            along = (offset * self.direction[:, k, :, None, None]).sum(1)
+            half = _maps(self.radius[:, k])
+            along = torch.maximum(torch.minimum(along, half), -half)
+            away = offset - along[:, None] * self.direction[:, k, :, None, None]
+            distance = torch.hypot(away[:, 0], away[:, 1]) - _maps(self.rod[:, k])
+            there = _maps(self.rod[:, k] > 0)
+            nearest = torch.where(there, torch.minimum(nearest, distance), nearest)
+        return nearest
+
+
+def _maps(values: Tensor) -> Tensor:
+    """(B,) → (B, 1, 1)."""
+    return values[:, None, None]

@@ -1,6 +1,6 @@
 """Random frame pairs whose optical flow is known exactly.
 
-A scene is a stack of layers: a textured background and up to two objects (blobs, thin
+A scene is a stack of layers: a textured background and up to two objects (a blob, or some thin
 rods) in front of it. Each layer is a continuous function of position. The second frame
 reads it on the pixel grid, the first frame at ``x + F(x)``; so F is by construction the
 flow from the first frame to the second, at any sub-pixel size and without resampling
@@ -28,6 +28,9 @@ from napari_flowmag.synthetic.layers import Random, RandomPicture, Shape
 from napari_flowmag.warp import identity_grid, sample
 
 LAYERS = 3
+
+PLAIN_RODS, PLAIN_BLOBS = 0.6, 0.15
+"""Share of objects of one colour: nothing but their outline shows how they move."""
 
 _ROUNDS = 24
 """Fixed-point rounds that find where a point of the magnified frame was in the first one."""
@@ -161,10 +164,11 @@ def random_pairs(
         motion = _random_motion(count, size, rng, scale * rng.uniform((count,), 0.3, 1.0), alpha)
         motion = motion * (~still[:, layer]).view(-1, 1, 1, 1)
         moved = grid + motion
-        picture = RandomPicture(count, size, textures, rng)
         shape = (
             Shape.random(count, size, rng, present[:, layer]) if layer else Shape.everywhere(count)
         )
+        plain = torch.where(shape.is_rods, PLAIN_RODS, PLAIN_BLOBS) * (layer > 0)
+        picture = RandomPicture(count, size, textures, rng, plain)
         in_first, in_second = shape.cover(moved), shape.cover(grid)
         first = in_first * picture.read(moved) + (1 - in_first) * first
         second = in_second * picture.read(grid) + (1 - in_second) * second

@@ -198,6 +198,8 @@ class MagnifierConfig:
         Share of random synthetic pairs, whose flow is known, among them.
     synthetic_motion
         Smallest and largest motion scale of synthetic pairs in px.
+    exact_weight
+        Weight of the difference from the exact magnified frame, which synthetic pairs have.
     textures
         Folder of pictures to texture synthetic pairs with; unset uses procedural textures.
     held_out
@@ -219,6 +221,7 @@ class MagnifierConfig:
     batch: int = 8
     synthetic: float = 0.0
     synthetic_motion: tuple[float, float] = (0.02, 4.0)
+    exact_weight: float = 0.0
     textures: Path | None = None
     held_out: int = 16
 
@@ -232,10 +235,16 @@ class MagnifierConfig:
         for name in ("normalise", "max_motion"):
             value = getattr(self, name)
             require(value is None or value > 0, name, value, "must be above 0")
-        for name in ("magnification_weight", "colour_weight", "held_out"):
+        for name in ("magnification_weight", "colour_weight", "exact_weight", "held_out"):
             require(getattr(self, name) >= 0, name, getattr(self, name), "must not be negative")
         require(self.batch >= 1, "batch", self.batch, "must be at least 1")
         require(0 <= self.synthetic <= 1, "synthetic", self.synthetic, "must be from 0 to 1")
+        require(
+            self.synthetic > 0 or not self.exact_weight,
+            "exact_weight",
+            self.exact_weight,
+            "needs synthetic pairs: set synthetic above 0",
+        )
         low, high = self.synthetic_motion
         require(0 < low <= high, "synthetic_motion", (low, high), "give two rising numbers above 0")
 

@@ -211,6 +211,32 @@ def _errors(flow: nn.Module, pairs: Pairs, device: torch.device) -> list[tuple[f
     return list(zip(size.tolist(), error.tolist(), strict=True))
 
 
+EMPHASIS = 10.0
+"""How much more a point counts that moves unlike its surroundings."""
+
+_AROUND = 33
+"""Width in px of these surroundings."""
+
+
+def emphasis(truth: Tensor, scale: Tensor) -> Tensor:
+    """Give weights (B, 1, H, W), of mean 1 in each pair, to a flow (B, 2, H, W) px.
+
+    Lines of a few px that move alone are a hundredth of a picture: without more weight than that,
+    taking them for still costs next to nothing.
+
+    Parameters
+    ----------
+    truth
+        The flow.
+    scale
+        (B,) px: differences of this size are large.
+    """
+    around = F.avg_pool2d(truth, _AROUND, 1, _AROUND // 2, count_include_pad=False)
+    apart = torch.hypot(*(truth - around).unbind(1)).unsqueeze(1)
+    weight = 1 + EMPHASIS * apart / (apart + scale.view(-1, 1, 1, 1))
+    return weight / weight.mean((1, 2, 3), keepdim=True)
+
+
 def flow_loss(
     flow: Tensor, steps: list[Tensor], truth: Tensor, occluded: Tensor, floor: float = 0.15
 ) -> tuple[Tensor, dict[str, Tensor]]:
@@ -219,14 +245,18 @@ def flow_loss(
     Dividing by (mean |F| + `floor`) keeps large motions from drowning small ones; the floor
     keeps pairs whose motion is lost in noise from asking for stillness everywhere. The
     `POWER` below 1 (as in PWC-Net's fine-tuning) has points that can be exact become exact,
-    rather than trading their accuracy for that of points that cannot.
+    rather than trading their accuracy for that of points that cannot. :func:`emphasis` keeps
+    thin structures from being drowned by their background.
     """
     scale = torch.hypot(*truth.unbind(1)).mean((1, 2)) + floor
-    visible = 1 - 0.7 * occluded.float()
+    weight = (1 - 0.7 * occluded.float()) * emphasis(truth, scale)
 
     def penalty(error: Tensor, stride: int) -> Tensor:
-        target = F.avg_pool2d(truth, stride, ceil_mode=True, count_include_pad=False)
-        share = F.avg_pool2d(visible, stride, ceil_mode=True, count_include_pad=False)
+        pooled = F.avg_pool2d(
+            torch.cat([weight * truth, weight], 1), stride, ceil_mode=True, count_include_pad=False
+        )
+        share = pooled[:, 2:]
+        target = pooled[:, :2] / share
         distance = ((error - target).square().sum(1, keepdim=True) + 1e-8).sqrt()
         relative = (distance + 0.002) / scale.view(-1, 1, 1, 1)
         return (relative**POWER * share).mean()

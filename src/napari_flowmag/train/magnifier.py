@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,15 +15,11 @@ from napari_flowmag.flow import load_flow
 from napari_flowmag.loss import MagnificationLoss
 from napari_flowmag.models import ARCHITECTURES, load_magnifier
 from napari_flowmag.models.base import Magnifier
-from napari_flowmag.synthetic.pairs import (
-    PairSettings,
-    generator_of,
-    load_textures,
-    random_pairs,
-)
+from napari_flowmag.synthetic.pairs import load_textures
 from napari_flowmag.train.config import AugmentConfig, MagnifierConfig, plain, without_places
 from napari_flowmag.train.data import PairBatches, PairFolder, hold_out
 from napari_flowmag.train.feed import Batch
+from napari_flowmag.train.mixed import MixedBatches, difference
 from napari_flowmag.train.pictures import before_and_after, slices
 
 KINDS = {"field": "sampling field", "unet": "the paper's U-Net"}
@@ -88,13 +82,19 @@ class MagnifierTask:
         # Sub-pixel motion needs full precision, whatever the module computes in.
         with torch.autocast(frame.device.type, enabled=False):
             terms = self.objective(magnified.float(), reference, frame, alpha, motion)
+            total, shown = terms.total, {}
+            if "exact" in batch:
+                error = difference(magnified.float(), batch["exact"], reference)
+                shown["exact"] = (batch["known"] * error).mean()
+                total = total + self.config.exact_weight * shown["exact"]
         asked = alpha.view(-1, 1, 1, 1) * terms.input_flow
         with torch.no_grad():
             achieved = (terms.output_flow * asked).sum() / asked.square().sum().clamp_min(1e-6)
-        return terms.total, {
+        return total, {
             "magnification": terms.magnification,
             "colour": terms.colour,
             "achieved": achieved,
+            **shown,
         }
 
     def _asked(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -105,7 +105,10 @@ class MagnifierTask:
             motion: Tensor = flow(reference, frame)
             if "flow" in batch:
                 motion = torch.where(batch["known"].view(-1, 1, 1, 1), batch["flow"], motion)
-        return reference, frame, motion, draw_alpha(batch["draw"], motion, self.config)
+        alpha = draw_alpha(batch["draw"], motion, self.config)
+        if "asked" in batch:
+            alpha = torch.where(batch["known"], batch["asked"], alpha)
+        return reference, frame, motion, alpha
 
     def validate(self) -> dict[str, float]:
         """Return the means of the loss and its terms over the held-out pairs, not varied."""
@@ -236,57 +239,3 @@ def draw_alpha(draw: Tensor, motion: Tensor, config: MagnifierConfig) -> Tensor:
         most = magnitude.kthvalue(max(1, round(0.95 * magnitude.shape[1])), 1).values
         high = (config.max_motion / most.clamp_min(1e-6)).clamp(low, high)
     return low * (high / low) ** draw
-
-
-class MixedBatches(Dataset[Batch]):
-    """Real batches in which random synthetic pairs, with known flow, take some places.
-
-    Adds ``flow`` (B, 2, H, W) px and ``known`` (B,) bool to a batch.
-
-    Parameters
-    ----------
-    real
-        Batches to put them in.
-    config
-        Their share and motion.
-    crop
-        Height and width in px.
-    textures
-        uint8 (3, h, w) pictures to texture scenes with.
-    seed
-        Seed of the scenes.
-    """
-
-    def __init__(
-        self,
-        real: PairBatches,
-        config: MagnifierConfig,
-        crop: int,
-        textures: Sequence[Tensor],
-        seed: int,
-    ) -> None:
-        self.real, self.share, self.seed, self.textures = real, config.synthetic, seed, textures
-        self.settings = PairSettings(size=crop, motion=config.synthetic_motion)
-
-    def part(self, rank: int, ranks: int) -> Self:
-        """Return the share of every batch that is a rank's."""
-        part = copy.copy(self)
-        part.real = self.real.part(rank, ranks)
-        return part
-
-    def __getitem__(self, index: int) -> Batch:
-        batch = self.real[index]
-        reference = batch["reference"]
-        known = torch.zeros(len(reference), dtype=torch.bool)
-        batch |= {"known": known, "flow": torch.zeros_like(reference[:, :2])}
-        for row, place in enumerate(self.real.places):
-            generator = generator_of(self.seed, index * self.real.batch + place)
-            if torch.rand((), generator=generator) >= self.share:
-                continue
-            pair = random_pairs(1, self.textures, generator, self.settings)
-            known[row], batch["flow"][row] = True, pair.flow[0]
-            for side, pictures in (("reference", pair.first), ("frame", pair.second)):
-                for name in (side, f"noisy_{side}"):
-                    if name in batch:
-                        batch[name][row] = pictures[0]
-        return batch
