@@ -15,7 +15,7 @@ from napari_flowmag.cli.train import main
 from napari_flowmag.errors import FlowmagError
 from napari_flowmag.flow import load_flow
 from napari_flowmag.train.config import LoopConfig
-from napari_flowmag.train.flow import FlowConfig, FlowTask, bin_name, emphasis, flow_loss
+from napari_flowmag.train.flow import FlowConfig, FlowTask, apartness, bin_name, flow_loss
 from napari_flowmag.train.loop import fit
 
 
@@ -124,7 +124,7 @@ def test_every_weight_learns(crop: int) -> None:
     loss.backward()
     assert [n for n, p in task.module.named_parameters() if not p.grad.any()] == []
     assert all(p.grad.isfinite().all() for p in task.module.parameters())
-    assert terms.keys() == {"epe", "relative", "final"}
+    assert terms.keys() == {"epe", "relative", "apart", "final"}
 
 
 def test_training_lowers_the_loss() -> None:
@@ -186,7 +186,7 @@ def test_two_steps_on_the_command_line_make_a_flow(
     assert main(["flow", "-o", str(out), *flags.split()]) == 0
     assert capsys.readouterr().out.strip() == str(out / "model.safetensors")
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    assert {"epe", "relative", "final"} <= lines[0].keys()
+    assert {"epe", "relative", "apart", "final"} <= lines[0].keys()
     assert any(key.startswith("val_epe") for key in lines[-1])
     flow = load_flow(out / "model.safetensors")
     first, second = torch.rand(2, 1, 3, 40, 48)
@@ -214,17 +214,26 @@ def test_training_goes_on_from_another_flow(tmp_path: Path) -> None:
 def test_a_thin_line_that_moves_alone_counts() -> None:
     truth = torch.zeros(2, 2, 96, 96)
     truth[0, 0, :, 47:49] = 0.5  # 2 px wide
-    truth[1] = 0.5
-    size = torch.hypot(*truth.unbind(1)).mean((1, 2)) + 0.15
-    weight = emphasis(truth, size)
-    torch.testing.assert_close(weight.mean((1, 2, 3)), torch.ones(2))
-    assert weight[0, 0, :, 47:49].mean() > 5 * weight[0, 0, :, :20].mean()
-    torch.testing.assert_close(weight[1], torch.ones(1, 96, 96))
-    # On a grid of 4 px the line is worth more than the ground that it shares a cell with.
-    nothing = torch.zeros(2, 1, 96, 96)
-    still, moved = torch.zeros(2, 2, 24, 24), torch.zeros(2, 2, 24, 24)
-    moved[:, 0, :, 11:13] = 0.5 / 4
-    losses = [
-        float(flow_loss(torch.zeros_like(truth), [s], truth, nothing)[0]) for s in (still, moved)
-    ]
-    assert losses[1] < losses[0]
+    truth[1, 0, :, 48:] = 0.5  # half of the picture
+    scale = torch.full((2, 1, 1, 1), 0.15)
+    apart, weight = apartness(truth, scale)
+    inside = slice(34, -34)
+    assert apart[0, 0, inside, 47:49].min() > 0.45
+    assert apart[0, 0, inside, :20].max() == 0
+    line, ground = weight[0, 0, inside, 47:49].sum(), weight[0, 0, inside].sum()
+    assert line > 0.7 * ground, "the background about it would outweigh it"
+    one, other = weight[1, 0, inside, 44:48].mean(), weight[1, 0, inside, 48:52].mean()
+    torch.testing.assert_close(one, other, rtol=0.1, atol=0)
+
+
+def test_taking_a_thin_line_for_still_costs_more_than_moving_its_cell() -> None:
+    truth = torch.zeros(1, 2, 96, 96)
+    truth[0, 0, :, 47:49] = 0.5
+    moved = torch.zeros_like(truth)
+    moved[0, 0, :, 44:52] = 0.5  # two cells of a grid of 4 px
+    nothing = torch.zeros(1, 1, 96, 96)
+    as_still, terms = flow_loss(torch.zeros_like(truth), [], truth, nothing)
+    as_moved, fewer = flow_loss(moved, [], truth, nothing)
+    assert float(as_moved) < 0.5 * float(as_still)
+    assert terms["apart"] > 0.7
+    assert fewer["apart"] < 0.2

@@ -211,30 +211,44 @@ def _errors(flow: nn.Module, pairs: Pairs, device: torch.device) -> list[tuple[f
     return list(zip(size.tolist(), error.tolist(), strict=True))
 
 
-EMPHASIS = 10.0
-"""How much more a point counts that moves unlike its surroundings."""
+APART = 4.0
+"""Weight of the error of what moves unlike its surroundings."""
 
 _AROUND = 33
 """Width in px of these surroundings."""
 
+_TINY = 0.05
+"""px: motion apart of less than this is hardly any."""
 
-def emphasis(truth: Tensor, scale: Tensor) -> Tensor:
-    """Give weights (B, 1, H, W), of mean 1 in each pair, to a flow (B, 2, H, W) px.
 
-    Lines of a few px that move alone are a hundredth of a picture: without more weight than that,
-    taking them for still costs next to nothing.
+def apartness(truth: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+    """How far a flow differs from its mean around each point, and how rare that is there.
 
     Parameters
     ----------
     truth
-        The flow.
+        (B, 2, H, W) px.
     scale
-        (B,) px: differences of this size are large.
+        (B, 1, 1, 1) px: differences of this size are large.
+
+    Returns
+    -------
+    apart
+        (B, 1, H, W) px.
+    weight
+        (B, 1, H, W), in [0, 1): near 1 on a thin structure that moves alone, next to nothing on the
+        background around it, a quarter on both sides of an outline.
     """
-    around = F.avg_pool2d(truth, _AROUND, 1, _AROUND // 2, count_include_pad=False)
-    apart = torch.hypot(*(truth - around).unbind(1)).unsqueeze(1)
-    weight = 1 + EMPHASIS * apart / (apart + scale.view(-1, 1, 1, 1))
-    return weight / weight.mean((1, 2, 3), keepdim=True)
+
+    def around(values: Tensor) -> Tensor:
+        return F.avg_pool2d(values, _AROUND, 1, _AROUND // 2, count_include_pad=False)
+
+    apart = torch.hypot(*(truth - around(truth)).unbind(1)).unsqueeze(1)
+    square = apart.square() + 1e-8
+    # The background of a line is as far from their mean as the line is rare: many px, a little
+    # each, that would outweigh it.
+    rare = square / (square + around(square))
+    return apart, rare.square() * apart / (apart + scale)
 
 
 def flow_loss(
@@ -245,21 +259,24 @@ def flow_loss(
     Dividing by (mean |F| + `floor`) keeps large motions from drowning small ones; the floor
     keeps pairs whose motion is lost in noise from asking for stillness everywhere. The
     `POWER` below 1 (as in PWC-Net's fine-tuning) has points that can be exact become exact,
-    rather than trading their accuracy for that of points that cannot. :func:`emphasis` keeps
-    thin structures from being drowned by their background.
+    rather than trading their accuracy for that of points that cannot.
+
+    That gives thin structures up: a line of 2 px that moves alone is a hundredth of the picture,
+    and an outlier. So the error of what moves unlike its surroundings (:func:`apartness`)
+    counts once more, linearly, and relative to what moves so.
     """
-    scale = torch.hypot(*truth.unbind(1)).mean((1, 2)) + floor
-    weight = (1 - 0.7 * occluded.float()) * emphasis(truth, scale)
+    scale = (torch.hypot(*truth.unbind(1)).mean((1, 2)) + floor).view(-1, 1, 1, 1)
+    visible = 1 - 0.7 * occluded.float()
+    apart, weight = apartness(truth, scale)
+    weight = visible * weight
+    whole = (weight * (apart + _TINY + 0.1 * scale)).sum((1, 2, 3)).clamp_min(1e-6)
 
     def penalty(error: Tensor, stride: int) -> Tensor:
-        pooled = F.avg_pool2d(
-            torch.cat([weight * truth, weight], 1), stride, ceil_mode=True, count_include_pad=False
-        )
-        share = pooled[:, 2:]
-        target = pooled[:, :2] / share
-        distance = ((error - target).square().sum(1, keepdim=True) + 1e-8).sqrt()
-        relative = (distance + 0.002) / scale.view(-1, 1, 1, 1)
-        return (relative**POWER * share).mean()
+        distance, share = _distance(error, truth, visible, stride)
+        relative = (distance + 0.002) / scale
+        far, heavy = _distance(error, truth, weight, stride)
+        missed = stride**2 * (far * heavy).sum((1, 2, 3)) / whole
+        return (relative**POWER * share).mean() + APART * missed.mean()
 
     final = penalty(flow, 1)
     total = 2 * final
@@ -268,4 +285,17 @@ def flow_loss(
         stride = 2 ** round(math.log2(truth.shape[-1] / step.shape[-1]))
         total = total + 0.8 ** (len(steps) - i) * penalty(stride * step, stride)
     epe = torch.hypot(*(flow - truth).unbind(1)).mean((1, 2))
-    return total, {"epe": epe.mean(), "relative": (epe / scale).mean(), "final": final}
+    with torch.no_grad():
+        far, heavy = _distance(flow, truth, weight, 1)
+        apart_error = ((far * heavy).sum((1, 2, 3)) / whole).mean()
+    relative = (epe / scale.flatten()).mean()
+    return total, {"epe": epe.mean(), "relative": relative, "apart": apart_error, "final": final}
+
+
+def _distance(flow: Tensor, truth: Tensor, weight: Tensor, stride: int) -> tuple[Tensor, Tensor]:
+    """Error (px) on a grid of `stride` px of the weighted mean truth, and the mean weights."""
+    pooled = F.avg_pool2d(
+        torch.cat([weight * truth, weight], 1), stride, ceil_mode=True, count_include_pad=False
+    )
+    target, share = pooled[:, :2] / pooled[:, 2:].clamp_min(1e-9), pooled[:, 2:]
+    return ((flow - target).square().sum(1, keepdim=True) + 1e-8).sqrt(), share
