@@ -4,7 +4,9 @@
 
 The clips (`napari_flowmag.synthetic.clips.known_motion`, 256×256, colour, 0.3 px): everything
 moves by a sinusoid; only a disk does; that with noise of 4 grey levels; the disk drifts and
-holds. PSNR is of luma against the exact, noise-free magnified clip, the reference left out.
+holds. PSNR is of luma against the exact, noise-free magnified clip, the reference left out; the
+second figure leaves out a rim of 8 px, too: what comes into view there was never filmed, and
+reading the reference along the true motion reaches no more than 47.5 dB in the whole frame.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from napari_flowmag.measure import achieved_factor
 from napari_flowmag.synthetic.clips import known_motion, known_motions
 
 LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
+RIM = 8  # px
 
 
 def main() -> None:
@@ -37,8 +40,11 @@ def main() -> None:
             exact = known_motion(name, factor=alpha).frames[:: options.every]
             found = magnify(frames, alpha, model=model, device="cpu")
             error = ((found - exact)[1:] @ LUMA) ** 2
+            whole, inside = (
+                -10 * np.log10(e.mean()) for e in (error, error[:, RIM:-RIM, RIM:-RIM])
+            )
             factor = achieved_factor(clean[0], clean[1:], found[1:], clip.moving).value
-            print(f"{name:6s} ×{alpha:<4g} PSNR {-10 * np.log10(error.mean()):.1f} dB", end="  ")
+            print(f"{name:6s} ×{alpha:<4g} PSNR {whole:.1f} dB, inside {inside:.1f} dB", end="  ")
             print(f"achieved {factor:.2f}")
 
 

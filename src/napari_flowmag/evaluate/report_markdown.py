@@ -21,16 +21,17 @@ def to_markdown(report: Report) -> str:
         parts += [f"## {cases.title}", "", cases.description, ""]
         parts += [f"{len(cases.cases)} tasks; columns: {cases.varies or 'magnification'}.", ""]
         for table in tables_of(means, report.flows):
-            parts += _table(table)
+            parts += table_lines(table)
         for published in PUBLISHED:
             if published.cases == cases.name:
-                parts += _table(published_table(published))
+                parts += table_lines(published_table(published))
     if report.costs:
-        parts += ["## Speed and memory", "", *_table(cost_table(report.costs))]
+        parts += ["## Speed and memory", "", *table_lines(cost_table(report.costs))]
     return "\n".join(parts)
 
 
-def _table(table: Table) -> list[str]:
+def table_lines(table: Table) -> list[str]:
+    """Return a table's title and rows, and an empty line after it."""
     lines = [f"**{table.title}**", "", "| | " + " | ".join(table.head) + " |"]
     lines.append("|---" * (len(table.head) + 1) + "|")
     for method, cells in table.rows.items():

@@ -211,7 +211,7 @@ def _errors(flow: nn.Module, pairs: Pairs, device: torch.device) -> list[tuple[f
     return list(zip(size.tolist(), error.tolist(), strict=True))
 
 
-APART = 4.0
+APART = 1.5
 """Weight of the error of what moves unlike its surroundings."""
 
 _AROUND = 33
