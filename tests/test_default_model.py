@@ -11,7 +11,9 @@ from napari_flowmag.measure import achieved_factor, displacement
 from napari_flowmag.synthetic.clips import (
     disk_coverage,
     disk_on_still_ground,
+    edge,
     sinusoid,
+    texture,
     translating_texture,
 )
 
@@ -71,3 +73,48 @@ def test_from_holding_still_to_very_large_factors(alpha: float) -> None:
     for frame, wanted in zip(magnified, alpha * motion, strict=True):
         found = displacement(clip[0], frame, INSIDE)
         np.testing.assert_allclose(found, wanted, atol=0.01 + 0.15 * alpha * 0.1)
+
+
+def test_a_channel_without_structure_follows_the_one_with_it() -> None:
+    """Motion is seen in channel 0 alone; another one keeps its values and moves along."""
+    motion = sinusoid(4)
+    seen = translating_texture(motion, size=SIZE, channels=1)
+    faint = translating_texture(motion, size=SIZE, channels=1, seed=1)
+    clip = np.stack([100 + 900 * seen, 3000 + 500 * faint], -1).astype(np.uint16)
+    magnified = magnify(clip, 8, axes="TYXC", motion_channels=(0,), device="cpu")
+    assert magnified.dtype == np.uint16
+    moved = [
+        achieved_factor(clip[0, ..., c], clip[..., c], magnified[..., c], INSIDE) for c in (0, 1)
+    ]
+    assert moved[0].value == pytest.approx(8, rel=0.05)
+    assert moved[1].value == pytest.approx(moved[0].value, rel=0.02)
+    for c in (0, 1):
+        assert magnified[..., c].min() >= clip[..., c].min()
+        assert magnified[..., c].max() <= clip[..., c].max()
+
+
+def test_a_thin_line_moves_and_the_ground_behind_it_does_not() -> None:
+    """A wire of 3 px sways by 0.3 px in front of a still, textured wall."""
+    ground = 0.35 + 0.4 * (texture(SIZE, np.random.default_rng(4)) - 0.5)
+    x = np.arange(SIZE[1])
+
+    def frame(shift: float) -> np.ndarray:
+        wire = np.minimum(edge(x - 62.5 - shift), edge(65.5 + shift - x))
+        return _grey_levels(np.moveaxis(ground + (0.95 - ground) * wire, 0, -1))
+
+    clip = np.stack([frame(shift) for shift in (0, 0.3, -0.3)])
+    magnified = magnify(clip, 10, device="cpu")
+    rows = slice(16, -16)
+
+    def centre(picture: np.ndarray) -> np.ndarray:
+        above = (picture.mean(-1) - clip[0].mean(-1).min(1, keepdims=True))[rows, 54:75].clip(
+            0
+        ) ** 4
+        return (above * np.arange(54, 75)).sum(1) / above.sum(1)
+
+    for picture, wanted in zip(magnified[1:], (3, -3), strict=True):
+        found = np.median(centre(picture) - centre(clip[0]))
+        assert found == pytest.approx(wanted, rel=0.25)
+        change = np.abs(picture.astype(float) - clip[0])[rows]
+        assert change[:, 16:50].mean() < 1
+        assert change[:, 78:112].mean() < 1
