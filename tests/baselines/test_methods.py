@@ -225,12 +225,23 @@ def test_of_pixels_that_meet_the_nearest_is_seen(
     assert share.flatten().tolist() == [1, 0, 1, 1]
 
 
-def test_holes_are_filled_from_around_them_in_any_unit(nearest: NearestWarp) -> None:
-    pictures = torch.full((1, 2, 20, 20), 40_000.0)
+@pytest.mark.parametrize(("low", "high"), [(0.2, 0.7), (10, 200), (500, 40_000), (-3, -1)])
+def test_holes_are_filled_from_around_them_in_any_unit(
+    nearest: NearestWarp, low: float, high: float
+) -> None:
+    row = torch.linspace(low, high, 20).expand(20, -1)
+    pictures = torch.stack([row, row.T])[None]
     holes = torch.zeros(1, 1, 20, 20, dtype=torch.bool)
     holes[..., 8:12, 8:12] = True
     torn = torch.where(holes, 0.0, pictures)
-    torch.testing.assert_close(nearest._filled(torn, holes), pictures, atol=4, rtol=0)
+    filled = nearest._filled(torn, holes)
+    torch.testing.assert_close(filled, pictures, atol=0.06 * (high - low), rtol=0)
+    assert torch.equal(filled[..., :8, :], pictures[..., :8, :])
+
+
+def test_with_nothing_but_holes_there_is_nothing_to_fill_from(nearest: NearestWarp) -> None:
+    pictures = torch.zeros(1, 1, 5, 5)
+    assert torch.equal(nearest._filled(pictures, torch.ones_like(pictures).bool()), pictures)
 
 
 # refusals

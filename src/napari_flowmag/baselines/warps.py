@@ -24,6 +24,9 @@ _HOLE = 0.05
 _RADIUS = 3.0
 """Surroundings in px that inpainting looks at."""
 
+_STEPS = 65535.0
+"""Range that values are stretched to for inpainting."""
+
 
 class _Warp(FlowMagnifier):
     """Pushes the reference along α × flow, see :class:`NearestWarp` and :class:`BilinearWarp`.
@@ -64,13 +67,16 @@ class _Warp(FlowMagnifier):
         """Inpaint each channel by itself: OpenCV takes floats of one channel only."""
         cv2, out = _opencv(), pictures.clone()
         for picture, hole in zip(out, holes[:, 0], strict=True):
-            if not hole.any():
+            if not hole.any() or hole.all():
                 continue
             mask = hole.cpu().numpy().astype(np.uint8)
             for channel in picture:
-                values = channel.cpu().numpy()
-                filled = cv2.inpaint(values, mask, _RADIUS, cv2.INPAINT_TELEA)
-                channel.copy_(torch.from_numpy(filled))
+                low, high = (float(v) for v in torch.aminmax(channel[~hole]))
+                # OpenCV adds up to 2 to what it fills in, whatever the unit of the values.
+                scale = _STEPS / (high - low) if high > low else 1.0
+                values = (scale * (channel - low)).cpu().numpy()
+                filled = torch.from_numpy(cv2.inpaint(values, mask, _RADIUS, cv2.INPAINT_TELEA))
+                channel.copy_((filled / scale + low).clamp(low, high))
         return out
 
 
