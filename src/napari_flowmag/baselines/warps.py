@@ -76,7 +76,8 @@ class _Warp(FlowMagnifier):
                 scale = _STEPS / (high - low) if high > low else 1.0
                 values = (scale * (channel - low)).cpu().numpy()
                 filled = torch.from_numpy(cv2.inpaint(values, mask, _RADIUS, cv2.INPAINT_TELEA))
-                channel.copy_((filled / scale + low).clamp(low, high))
+                filled = filled.to(channel)
+                channel.copy_(torch.where(hole, (filled / scale + low).clamp(low, high), channel))
         return out
 
 
