@@ -46,8 +46,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "images")
     arguments = parser.parse_args()
     for name, scene in scenes().items():
-        path = arguments.out / f"compare-{name}.png"
-        sheet(scene, (arguments.model, *METHODS[1:])).save(path, optimize=True)
+        path = arguments.out / f"compare-{name}.jpg"
+        sheet(scene, (arguments.model, *METHODS[1:])).save(path, quality=90)
         print(path)
 
 
