@@ -32,7 +32,7 @@ def clip():
 def hurt():
     """The bundled model, its last convolutions disturbed: there is something to learn."""
     model = load_magnifier("default", "cpu")
-    torch.manual_seed(0)
+    torch.manual_seed(1)
     with torch.no_grad():
         for name, weight in model.named_parameters():
             if "updates" in name and weight.ndim > 1:
