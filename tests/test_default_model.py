@@ -114,7 +114,7 @@ def test_a_thin_line_moves_and_the_ground_behind_it_does_not() -> None:
 
     for picture, wanted in zip(magnified[1:], (3, -3), strict=True):
         found = np.median(centre(picture) - centre(clip[0]))
-        assert found == pytest.approx(wanted, rel=0.25)
+        assert found == pytest.approx(wanted, rel=0.15)
         change = np.abs(picture.astype(float) - clip[0])[rows]
         assert change[:, 16:50].mean() < 1
         assert change[:, 78:112].mean() < 1
