@@ -44,10 +44,13 @@ class Handle:
     ----------
     cancelled : threading.Event
         Set when the user wants the work to end.
+    abandoned : bool
+        Whether the job's owner is gone, and with it whoever would be told of the end.
     """
 
     def __init__(self, job: Job) -> None:
         self.cancelled = threading.Event()
+        self.abandoned = False
         self._job = job
         self._reported = 0.0
 
@@ -61,6 +64,11 @@ class Handle:
     def produce(self, value: Any) -> None:
         """Send an intermediate result to the GUI thread."""
         self._job.produced.emit(value)
+
+    def abandon(self) -> None:
+        """Ask the work to stop, and tell nobody."""
+        self.abandoned = True
+        self.cancelled.set()
 
     def check(self) -> None:
         """Raise :class:`~napari_flowmag.errors.Cancelled` if the work is to stop."""
@@ -127,7 +135,7 @@ class Job(QObject):
         _stop_with_application()
         parent = self.parent()
         if parent is not None:
-            parent.destroyed.connect(self._handle.cancelled.set)
+            parent.destroyed.connect(self._handle.abandon)
         _running.add(self)
         self.started_at = time.monotonic()
         if self._shows_activity:
@@ -151,7 +159,7 @@ class Job(QObject):
             try:
                 self._ended.emit(outcome)
             except RuntimeError:  # the window is gone, and this object's Qt half with it
-                _running.discard(self)
+                self._handle.abandoned = True
 
     def _show_progress(self, done: int, total: int) -> None:
         if self._activity is not None:
@@ -176,6 +184,11 @@ _applications: set[int] = set()
 
 def running_jobs() -> tuple[Job, ...]:
     """Return the jobs that go on now."""
+    for job in tuple(_running):
+        # An owner's end is told of before its jobs are destroyed: what a thread still emits in
+        # between is delivered to nobody.
+        if job._handle.abandoned and not job._thread.is_alive():
+            _running.discard(job)
     return tuple(_running)
 
 
