@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from napari_flowmag.errors import FlowmagError
-from napari_flowmag.flow.pyramid import within
+from napari_flowmag.flow.pyramid import gradients, within
 from napari_flowmag.warp import MARGIN, sample_spline, spline_coefficients
 
 _LUMA = (0.299, 0.587, 0.114)
@@ -92,7 +92,8 @@ class LucasKanadeFlow(nn.Module):
 
     def _change(self, first: Tensor, moved: Tensor, known: Tensor) -> Tensor:
         """One Gauss-Newton step, (B, 2, H, W) px: how much further than `moved` says."""
-        dx, dy = (known * slope for slope in _slopes((first + moved) / 2))
+        mean = gradients((first + moved) / 2)
+        dx, dy = known * mean.dx, known * mean.dy
         rest = known * (first - moved)
         products = torch.cat([dx * dx, dx * dy, dy * dy, dx * rest, dy * rest], 1)
         xx, xy, yy, xt, yt = self._smooth(products).unbind(1)
@@ -129,11 +130,3 @@ def _pyramid(picture: Tensor, levels: int) -> list[Tensor]:
         smooth = F.avg_pool2d(F.avg_pool2d(padded, 2, 1), 2, 1)
         pyramid.append(F.avg_pool2d(smooth, 2))
     return pyramid
-
-
-def _slopes(picture: Tensor) -> tuple[Tensor, Tensor]:
-    """Central differences, (B, 1, H, W) each, of values a px."""
-    p = F.pad(picture, (1, 1, 1, 1), mode="replicate")
-    dx = (p[..., 1:-1, 2:] - p[..., 1:-1, :-2]) / 2
-    dy = (p[..., 2:, 1:-1] - p[..., :-2, 1:-1]) / 2
-    return dx, dy

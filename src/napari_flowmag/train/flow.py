@@ -271,25 +271,22 @@ def flow_loss(
     weight = visible * weight
     whole = (weight * (apart + _TINY + 0.1 * scale)).sum((1, 2, 3)).clamp_min(1e-6)
 
-    def penalty(error: Tensor, stride: int) -> Tensor:
+    def penalty(error: Tensor, stride: int) -> tuple[Tensor, Tensor]:
         distance, share = _distance(error, truth, visible, stride)
         relative = (distance + 0.002) / scale
         far, heavy = _distance(error, truth, weight, stride)
-        missed = stride**2 * (far * heavy).sum((1, 2, 3)) / whole
-        return (relative**POWER * share).mean() + APART * missed.mean()
+        missed = (stride**2 * (far * heavy).sum((1, 2, 3)) / whole).mean()
+        return (relative**POWER * share).mean() + APART * missed, missed
 
-    final = penalty(flow, 1)
+    final, missed = penalty(flow, 1)
     total = 2 * final
     for i, step in enumerate(steps):
         # Sizes are rounded up from level to level, so a crop need not be a multiple of them.
         stride = 2 ** round(math.log2(truth.shape[-1] / step.shape[-1]))
-        total = total + 0.8 ** (len(steps) - i) * penalty(stride * step, stride)
+        total = total + 0.8 ** (len(steps) - i) * penalty(stride * step, stride)[0]
     epe = torch.hypot(*(flow - truth).unbind(1)).mean((1, 2))
-    with torch.no_grad():
-        far, heavy = _distance(flow, truth, weight, 1)
-        apart_error = ((far * heavy).sum((1, 2, 3)) / whole).mean()
     relative = (epe / scale.flatten()).mean()
-    return total, {"epe": epe.mean(), "relative": relative, "apart": apart_error, "final": final}
+    return total, {"epe": epe.mean(), "relative": relative, "apart": missed, "final": final}
 
 
 def _distance(flow: Tensor, truth: Tensor, weight: Tensor, stride: int) -> tuple[Tensor, Tensor]:
