@@ -89,3 +89,14 @@ def test_one_notification_with_a_line(qtbot):
         "flowmag: frame 3 is missing: choose another",
         "flowmag: unexpected ValueError: what a mess (the log has more)",
     ]
+
+
+def test_an_end_that_reaches_nobody_is_an_end(qtbot):
+    """The thread has told of its end, but the owner goes before that is delivered."""
+    sip = pytest.importorskip("PyQt6.sip")
+    owner = QObject()
+    job = Job(lambda handle: None, "test", owner)
+    job.start()
+    job._thread.join(10)
+    sip.delete(owner)
+    assert not running_jobs()
