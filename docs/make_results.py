@@ -13,9 +13,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from napari_flowmag.evaluate.published import PUBLISHED
-from napari_flowmag.evaluate.report_markdown import table_lines
-from napari_flowmag.evaluate.report_tables import published_table, tables_of
+from napari_flowmag.evaluate.report_markdown import heading_lines, published_tables, table_lines
+from napari_flowmag.evaluate.report_tables import tables_of
 from napari_flowmag.evaluate.summary import Mean
 
 BEGIN, END = "<!-- tables -->", "<!-- end of tables -->"
@@ -47,17 +46,14 @@ def main() -> None:
 def section(cases: dict[str, Any], flows: list[str]) -> list[str]:
     means = [Mean(**mean) for mean in cases["means"]]
     tasks = len(next(iter(cases["tasks"].values())))
-    columns = cases["varies"] or "magnification"
-    lines = [f"## {cases['title']}", "", cases["description"], ""]
-    lines += [f"{tasks} tasks; columns: {columns}.", ""]
+    lines = heading_lines(cases["title"], cases["description"], tasks, cases["varies"])
     # Where the motion is known the judges' opinions of it say little more.
     known = cases["name"] != "pairs"
     for table in tables_of(means, ["all"] if known else flows):
         if not table.title.startswith(LEFT_OUT if known else LEFT_OUT[:1]):
             lines += table_lines(table)
-    for published in PUBLISHED:
-        if published.cases == cases["name"]:
-            lines += table_lines(published_table(published))
+    for table in published_tables(cases["name"]):
+        lines += table_lines(table)
     return lines
 
 

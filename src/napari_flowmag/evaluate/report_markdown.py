@@ -18,16 +18,23 @@ def to_markdown(report: Report) -> str:
     parts += [f"- judged by: {', '.join(report.flows)}", ""]
     for found, means in zip(report.found, report.means, strict=True):
         cases = found.cases
-        parts += [f"## {cases.title}", "", cases.description, ""]
-        parts += [f"{len(cases.cases)} tasks; columns: {cases.varies or 'magnification'}.", ""]
-        for table in tables_of(means, report.flows):
+        parts += heading_lines(cases.title, cases.description, len(cases.cases), cases.varies)
+        for table in [*tables_of(means, report.flows), *published_tables(cases.name)]:
             parts += table_lines(table)
-        for published in PUBLISHED:
-            if published.cases == cases.name:
-                parts += table_lines(published_table(published))
     if report.costs:
         parts += ["## Speed and memory", "", *table_lines(cost_table(report.costs))]
     return "\n".join(parts)
+
+
+def heading_lines(title: str, description: str, tasks: int, varies: str) -> list[str]:
+    """Return what a set's section begins with."""
+    columns = varies or "magnification"
+    return [f"## {title}", "", description, "", f"{tasks} tasks; columns: {columns}.", ""]
+
+
+def published_tables(cases: str) -> list[Table]:
+    """Return the paper's tables that belong to a set."""
+    return [published_table(table) for table in PUBLISHED if table.cases == cases]
 
 
 def table_lines(table: Table) -> list[str]:
