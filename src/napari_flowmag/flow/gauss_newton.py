@@ -1,12 +1,14 @@
 """Optical flow by Gauss–Newton steps whose weights are learned.
 
-Learned features of the two frames are matched at 1/8 of the resolution, where motion may be
-many px. Then, coarse to fine, each step warps the second frame by the flow so far and solves the
+Coarse to fine, each step warps the second frame by the flow so far and solves the
 Lucas–Kanade normal equations for the remaining motion. A small recurrent network looks at
 the images, the residual and the solutions that windows of several sizes propose; it says
 how far to trust each pixel, how to mix the windows, how strongly to hold on to the flow
 so far, and how to spread it to neighbours. The arithmetic that makes sub-pixel motion
 accurate is thus exact; what images cannot tell (flat regions, boundaries, noise) is learned.
+
+What coarse pictures do not show, such as small things that move far, is found by matching: at
+1/8 of the resolution learned features of the two frames are compared around the flow so far.
 
 The module is differentiable from end to end, so it serves as the flow of the
 magnification loss and as the motion estimate inside the sampling-field magnifier.
@@ -20,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from napari_flowmag.flow.matching import Matcher
+from napari_flowmag.flow.matching import Matcher, Matches
 from napari_flowmag.flow.pyramid import (
     Level,
     blur,
@@ -35,11 +37,17 @@ from napari_flowmag.flow.pyramid import (
 from napari_flowmag.warp import sample_spline
 
 WINDOWS = 4
-# Levels have pictures of 1/8, 1/4, 1/2 and full resolution; here are the px of these per px of
-# the grid that a level solves on. Past 1/4 of the resolution only the measurement gets finer:
-# that is where sub-pixel accuracy comes from, while motion is smooth and all else costs time.
-LEVELS = (1, 1, 2, 4)
+OUTLINES = 32  # channels that say how the grid's cells join
+# Levels have pictures of 1/32, 1/16, 1/8, 1/4, 1/2 and full resolution; here are the px of these
+# per px of the grid that a level solves on. Past 1/4 of the resolution only the measurement gets
+# finer: that is where sub-pixel accuracy comes from, while motion is smooth and all else costs
+# time.
+LEVELS = (1, 1, 1, 1, 2, 4)
 GRID = 4
+# Where matches are looked for (before that level's steps), and the level whose picture's features
+# they compare.
+MATCHED, DESCRIBED = 2, 4
+STEPS = (2, 2, 2, 1, 1, 1)
 # A step is bounded (px of its level): past this the linearisation says nothing.
 STEP = 2.0
 
@@ -49,9 +57,11 @@ class Prepared(NamedTuple):
 
     mean: Tensor
     gain: Tensor
+    pictures: tuple[Tensor, ...]
     levels: tuple[Level, ...]
     contexts: tuple[Tensor, ...]
     features: Tensor
+    outlines: Tensor
 
 
 class Estimate(NamedTuple):
@@ -63,13 +73,20 @@ class Estimate(NamedTuple):
         (B, 2, H, W) px.
     hidden : Tensor
         (B, width, ceil(H/4), ceil(W/4)) features of the last step.
+    shares : Tensor
+        (B, 9, 16, ceil(H/4), ceil(W/4)) for :func:`upsample`.
     steps : list of Tensor
-        Matches, and the flow after every step, on its grid and in px of it; for training.
+        The flow after every step and after matching, on its grid and in px of it; for
+        training.
+    matches : Matches
+        What was found by matching; for training.
     """
 
     flow: Tensor
     hidden: Tensor
+    shares: Tensor
     steps: list[Tensor]
+    matches: Matches
 
 
 def _solve(m: Tensor, damping: Tensor | float) -> tuple[Tensor, Tensor]:
@@ -122,8 +139,8 @@ class GaussNewtonFlow(nn.Module):
     context : int
         Channels of the reference frame's features.
     steps : sequence of int
-        Gauss–Newton steps at each of the four levels, coarsest first: pictures at 1/8, 1/4,
-        1/2 and full resolution.
+        Gauss–Newton steps at each of the six levels, coarsest first: pictures at 1/32, 1/16,
+        1/8, 1/4, 1/2 and full resolution.
     """
 
     architecture = "gauss_newton"
@@ -133,13 +150,13 @@ class GaussNewtonFlow(nn.Module):
         self,
         width: int = 24,
         context: int = 16,
-        steps: tuple[int, ...] = (3, 1, 1, 1),
+        steps: tuple[int, ...] = STEPS,
     ) -> None:
         super().__init__()
         if len(steps) != len(LEVELS) or min(steps) < 0:
             raise ValueError(f"steps = {steps}: give {len(LEVELS)} numbers of steps")
         self.config: dict[str, Any] = {"width": width, "context": context, "steps": list(steps)}
-        self.schedule = tuple(steps)
+        self.schedule, self.width = tuple(steps), width
         self.updates = nn.ModuleList(_Update(width, context) for _ in LEVELS)
         self.contexts = nn.ModuleList(
             nn.Sequential(
@@ -151,9 +168,14 @@ class GaussNewtonFlow(nn.Module):
             for ratio in LEVELS
         )
         self.matcher = Matcher(width)
-        # For each of the 2×2 sub-pixels, the weights of 9 neighbours.
-        self.upsample = nn.Conv2d(width, 36, 3, 1, 1)
-        _start_at(self.upsample, torch.zeros(36))
+        # For each px of a cell of the grid, the weights of 9 neighbours.
+        self.outlines = nn.Conv2d(3 * GRID**2, OUTLINES, 3, 1, 1)
+        self.shares = nn.Sequential(
+            nn.Conv2d(width, OUTLINES, 3, 1, 1),
+            nn.LeakyReLU(0.1),
+            nn.Conv2d(OUTLINES, 9 * GRID**2, 1),
+        )
+        _start_at(cast("nn.Conv2d", self.shares[-1]), torch.zeros(9 * GRID**2))
         self.to(memory_format=torch.channels_last)
 
     def prepare(self, first: Tensor) -> Prepared:
@@ -169,14 +191,18 @@ class GaussNewtonFlow(nn.Module):
         # A floor, so that a flat picture's noise is not blown up into texture.
         gain = 1 / grey.std((2, 3), keepdim=True).clamp_min(0.02)
         pyramid = _pyramid((grey - mean) * gain)
-        features = self.matcher.features(pyramid[-2])
-        levels = [gradients(smooth(image)) for image in pyramid]
+        features = self.matcher.features(pyramid[DESCRIBED])
+        pictures = [smooth(image) for image in pyramid]
+        levels = [gradients(flatten(picture)) for picture in pictures]
         contexts = []
         for level, ratio, network in zip(levels, LEVELS, self.contexts, strict=True):
             seen = torch.cat([level.image, 2 * level.dx, 2 * level.dy], 1)
             seen = F.pixel_unshuffle(fill(seen, ratio), ratio)
             contexts.append(network(_cat(seen)).float())
-        return Prepared(mean, gain, tuple(levels), tuple(contexts), features)
+        outlines = self.outlines(_cat(seen)).float()
+        return Prepared(
+            mean, gain, tuple(pictures), tuple(levels), tuple(contexts), features, outlines
+        )
 
     def estimate(self, prepared: Prepared, second: Tensor, detach: bool = False) -> Estimate:
         """Flow from the prepared first frame to a second one.
@@ -194,59 +220,77 @@ class GaussNewtonFlow(nn.Module):
             the gradient.
         """
         pyramid = _pyramid((second.mean(1, keepdim=True) - prepared.mean) * prepared.gain)
-        features = self.matcher.features(pyramid[-2])
-        flow, hidden, match = self.matcher(prepared.features, features)
-        steps = [match, flow]
+        features = self.matcher.features(pyramid[DESCRIBED])
+        flow = torch.zeros_like(prepared.contexts[0][:, :2])
+        hidden = torch.zeros_like(prepared.contexts[0][:, :1]).repeat(1, self.width, 1, 1)
+        steps: list[Tensor] = []
         for i, (count, ratio) in enumerate(zip(self.schedule, LEVELS, strict=True)):
             context, update = prepared.contexts[i], cast("_Update", self.updates[i])
             if flow.shape[-2:] != context.shape[-2:]:
                 flow, hidden = 2 * resize(flow, context), resize(hidden, context)
+            if i == MATCHED:
+                flow = flow.detach() if detach else flow
+                flow, hidden, matches = self.matcher(prepared.features, features, flow, hidden)
+                steps.append(flow)
             for _ in range(count):
                 flow = flow.detach() if detach else flow
-                flow, hidden = _step(
-                    update, prepared.levels[i], pyramid[i], context, flow, hidden, ratio
+                products = _products(
+                    prepared.pictures[i], prepared.levels[i], pyramid[i], flow, ratio
                 )
+                flow, hidden = _step(update, products, context, flow, hidden)
                 steps.append(flow)
-        size = second.shape[-2:]
-        return Estimate(self._upsample(flow, hidden)[..., : size[0], : size[1]], hidden, steps)
+        shares = self._shares(prepared, hidden)
+        height, width = second.shape[-2:]
+        full = upsample(GRID * flow, shares)[..., :height, :width]
+        return Estimate(full, hidden, shares, steps, matches)
 
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
         """Flow (B, 2, H, W) px from `first` to `second`, each (B, C, H, W)."""
         return self.estimate(self.prepare(first), second).flow
 
-    def _upsample(self, flow: Tensor, hidden: Tensor) -> Tensor:
-        """From the grid to full resolution.
-
-        To half of it, each px is a learned mean of 9 neighbours; from there on linear.
-        """
-        weights = self.upsample(hidden).float().unflatten(1, (9, 4))
+    def _shares(self, prepared: Prepared, hidden: Tensor) -> Tensor:
+        first, *rest = self.shares
+        seen = first(_cat(hidden)).float() + prepared.outlines
+        for layer in rest:
+            seen = layer(seen)
         # On top of linear interpolation's weights, so that smooth motion stays exact.
-        weights = (weights + _LINEAR.to(weights).view(1, 9, 4, 1, 1)).softmax(1)
-        near = _neighbours(GRID * flow)
-        out = torch.stack([weights[:, k, None] * v[:, :, None] for k, v in enumerate(near)]).sum(0)
-        half = F.pixel_shuffle(out.flatten(1, 2), 2)
-        return F.interpolate(half, scale_factor=GRID / 2, mode="bilinear", align_corners=False)
+        logits = seen.float().unflatten(1, (9, GRID**2)) + _LINEAR.to(seen).view(1, 9, -1, 1, 1)
+        return logits.softmax(1)
+
+
+def upsample(values: Tensor, shares: Tensor) -> Tensor:
+    """From the grid to full resolution: each px is a learned mean of the 9 nearest cells.
+
+    Parameters
+    ----------
+    values : Tensor
+        (B, C, h, w).
+    shares : Tensor
+        (B, 9, 16, h, w), positive, their sum along the second axis is 1.
+
+    Returns
+    -------
+    Tensor
+        (B, C, 4h, 4w).
+    """
+    out = torch.zeros_like(values[:, :, None] * shares[:, :1])
+    for k, near in enumerate(_neighbours(values)):
+        out = torch.addcmul(out, shares[:, k, None], near[:, :, None])
+    return F.pixel_shuffle(out.flatten(1, 2), GRID)
 
 
 def _pyramid(image: Tensor) -> list[Tensor]:
-    """Pictures at the levels' resolutions, coarsest first, without shading."""
+    """Pictures at the levels' resolutions, coarsest first."""
     images = [image]
     for _ in LEVELS[1:]:
         images.append(pool(blur(images[-1], 0.7), 2))
-    return [flatten(image) for image in reversed(images)]
+    return images[::-1]
 
 
 def _step(
-    update: _Update,
-    level: Level,
-    other: Tensor,
-    context: Tensor,
-    flow: Tensor,
-    hidden: Tensor,
-    ratio: int,
+    update: _Update, products: Tensor, context: Tensor, flow: Tensor, hidden: Tensor
 ) -> tuple[Tensor, Tensor]:
     """One Gauss–Newton step: the flow so far and the hidden state → the next ones."""
-    products = _products(level, other, flow, ratio)
     m, t2 = products[:, :5], products[:, 5:6]
     g2 = m[:, 0:1] + m[:, 2:3]
     noise = torch.cat(
@@ -271,13 +315,19 @@ def _step(
     return _spread(flow, out[:, WINDOWS + 2 :].softmax(1)), hidden
 
 
-def _products(level: Level, other: Tensor, flow: Tensor, ratio: int) -> Tensor:
-    """(B, 6, h, w): gradient and difference products, averaged on the solving grid."""
+def _products(picture: Tensor, level: Level, other: Tensor, flow: Tensor, ratio: int) -> Tensor:
+    """(B, 6, h, w): gradient and difference products, averaged on the solving grid.
+
+    `picture` is what `level` is made from.
+    """
     if ratio > 1:
         flow = F.interpolate(ratio * flow, scale_factor=ratio, mode="bilinear", align_corners=False)
     height, width = level.image.shape[-2:]
-    warped = gradients(sample_spline(other, flow[..., :height, :width]))
     known = within(flow[..., :height, :width])
+    # Shading is taken away after warping, not before: what is left would depend on where in the
+    # frame a thing is, and slow down what moves. Beyond the border the shading goes on.
+    warped = sample_spline(other, flow[..., :height, :width])
+    warped = gradients(flatten(torch.where(known > 0, warped, picture)))
     dx, dy = known * (level.dx + warped.dx), known * (level.dy + warped.dy)
     dt = known * (warped.image - level.image)
     products = (dx * dx, dx * dy, dy * dy, dx * dt, dy * dt, dt * dt)
@@ -306,10 +356,12 @@ def _windows(products: Tensor) -> Tensor:
 
 
 def _linear_logits() -> Tensor:
-    """Log weights of 3×3 neighbours for the 4 sub-pixels of linear upsampling by 2."""
-    near, far = 0.75, 0.25
-    line = torch.tensor([[far, near, 1e-3], [1e-3, near, far]])
-    weights = torch.einsum("ai,bj->ijab", line, line).reshape(9, 4)
+    """Log weights of 3×3 neighbours for a cell's px by linear interpolation."""
+    centres = (torch.arange(GRID) + 0.5) / GRID - 0.5
+    far, near = centres.abs(), 1 - centres.abs()
+    before, after = torch.where(centres < 0, far, 0), torch.where(centres > 0, far, 0)
+    line = torch.stack([before, near, after], 1).clamp_min(1e-3)
+    weights = torch.einsum("ai,bj->ijab", line, line).reshape(9, GRID**2)
     return (weights / weights.sum(0)).log()
 
 

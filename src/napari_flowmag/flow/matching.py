@@ -1,10 +1,14 @@
-"""Coarse matching: a first guess where motion is too large for linearised steps."""
+"""Coarse matching: a guess where motion is too large for linearised steps."""
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from napari_flowmag.warp import sample
 
 RADIUS = 4
 """Candidates reach this far, in px of the grid (1/8 of the picture's)."""
@@ -13,6 +17,22 @@ SCORES = (2 * RADIUS + 1) ** 2
 
 SHARPNESS = 16.0
 """By how much a perfect match outweighs an unrelated one, as a logarithm."""
+
+
+class Matches(NamedTuple):
+    """What was found by matching.
+
+    Attributes
+    ----------
+    start : Tensor
+        (B, 2, h, w), px of the grid: the displacement that all others are added to.
+    likely : Tensor
+        (B, SCORES, h, w): logarithm of how likely each of the displacements around it is, row
+        by row.
+    """
+
+    start: Tensor
+    likely: Tensor
 
 
 class Matcher(nn.Module):
@@ -37,7 +57,7 @@ class Matcher(nn.Module):
             nn.LeakyReLU(0.1),
             nn.Conv2d(features, features, 3, 1, 1),
         )
-        seen = SCORES + features
+        seen = SCORES + features + hidden
         self.refine = nn.Sequential(
             nn.Conv2d(seen, 64, 3, 1, 1),
             nn.LeakyReLU(0.1),
@@ -46,7 +66,7 @@ class Matcher(nn.Module):
             nn.Conv2d(64, 48, 3, 1, 1),
             nn.LeakyReLU(0.1),
         )
-        # correction of the scores, first state, trust in the match
+        # correction of the scores, change of the state, trust in the match
         self.head = nn.Conv2d(48, SCORES + hidden + 1, 3, 1, 1)
         nn.init.zeros_(self.head.weight)
         bias = torch.zeros(SCORES + hidden + 1)
@@ -57,31 +77,44 @@ class Matcher(nn.Module):
         """Describe a picture (B, 1, H, W): unit vectors at 1/4 of its size."""
         return F.normalize(self.encode(image).float(), dim=1)
 
-    def forward(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(
+        self, first: Tensor, second: Tensor, flow: Tensor, hidden: Tensor
+    ) -> tuple[Tensor, Tensor, Matches]:
         """Find the displacements that match best.
 
         Parameters
         ----------
         first, second : Tensor
             Features of the two frames, (B, features, h, w).
+        flow : Tensor
+            (B, 2, h, w), px of this grid: what displacements are looked for around.
+        hidden : Tensor
+            (B, hidden, h, w): the state that the steps carry on.
 
         Returns
         -------
         flow : Tensor
-            (B, 2, h, w), px of this grid: the match, as far as it is to be trusted.
+            (B, 2, h, w): moved towards the match, as far as that is to be trusted.
         hidden : Tensor
-            (B, hidden, h, w): the state that the steps start from.
-        match : Tensor
-            (B, 2, h, w): the match itself, for training.
+            (B, hidden, h, w): the next state.
+        matches : Matches
+            For training.
         """
-        scores = correlate(first, second)
-        seen = torch.cat([scores, first], 1).contiguous(memory_format=torch.channels_last)
-        out = self.head(self.refine(seen)).float()
-        likely = (SHARPNESS * scores + out[:, :SCORES]).softmax(1)
-        steps = torch.arange(-RADIUS, RADIUS + 1, dtype=likely.dtype, device=likely.device)
-        dx, dy = steps.repeat(2 * RADIUS + 1), steps.repeat_interleave(2 * RADIUS + 1)
-        match = torch.einsum("bkhw,kc->bchw", likely, torch.stack([dx, dy], 1))
-        return out[:, -1:].sigmoid() * match, out[:, SCORES:-1], match
+        scores = correlate(first, sample(second, flow, padding="zeros"))
+        seen = torch.cat([scores, first, hidden], 1)
+        out = self.head(self.refine(seen.contiguous(memory_format=torch.channels_last))).float()
+        likely = (SHARPNESS * scores + out[:, :SCORES]).log_softmax(1)
+        match = torch.einsum("bkhw,kc->bchw", likely.exp(), candidates(likely))
+        trust = out[:, -1:].sigmoid()
+        return flow + trust * match, hidden + out[:, SCORES:-1], Matches(flow, likely)
+
+
+def candidates(like: Tensor) -> Tensor:
+    """Displacements (SCORES, 2) in px of the grid that are compared, row by row."""
+    steps = torch.arange(-RADIUS, RADIUS + 1, dtype=like.dtype, device=like.device)
+    return torch.stack(
+        [steps.repeat(2 * RADIUS + 1), steps.repeat_interleave(2 * RADIUS + 1)], 1
+    )
 
 
 def correlate(first: Tensor, second: Tensor) -> Tensor:

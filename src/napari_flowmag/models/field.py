@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from napari_flowmag.flow.gauss_newton import GRID, GaussNewtonFlow, Prepared
+from napari_flowmag.flow.gauss_newton import STEPS, GaussNewtonFlow, Prepared, upsample
 from napari_flowmag.models.base import Alpha, Magnifier, broadcast_alpha
 from napari_flowmag.warp import MARGIN, sample, sample_spline, splat, spline_coefficients
 
@@ -54,7 +54,7 @@ class FieldMagnifier(Magnifier):
         self,
         width: int = 24,
         context: int = 16,
-        steps: tuple[int, ...] = (3, 1, 1, 1),
+        steps: tuple[int, ...] = STEPS,
     ) -> None:
         super().__init__()
         self.flow = GaussNewtonFlow(width, context, steps)
@@ -71,12 +71,7 @@ class FieldMagnifier(Magnifier):
     def predict(self, prepared: Prepared, frame: Tensor, alpha: Alpha) -> Tensor:
         """Give motion (2 maps, px), share of the reference [0, 1] and importance."""
         estimate = self.flow.estimate(prepared, frame)
-        maps = F.interpolate(
-            self.maps(estimate.hidden).float(),
-            scale_factor=GRID,
-            mode="bilinear",
-            align_corners=False,
-        )
+        maps = upsample(self.maps(estimate.hidden).float(), estimate.shares)
         maps = maps[..., : frame.shape[-2], : frame.shape[-1]]
         return torch.cat([estimate.flow, maps[:, :1].sigmoid(), maps[:, 1:]], 1)
 
