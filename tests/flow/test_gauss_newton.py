@@ -179,8 +179,8 @@ def test_small_pictures_are_measured_too(plain: GaussNewtonFlow, size: tuple[int
 
 @torch.inference_mode()
 def test_a_tile_with_its_surroundings_sees_what_the_whole_sees(plain: GaussNewtonFlow) -> None:
-    first, second = pair(0.3, 0.1, (64, 288))
-    whole, tile = plain(first, second), plain(first[..., :192], second[..., :192])
+    first, second = pair(0.3, 0.1, (64, 320))
+    whole, tile = plain(first, second), plain(first[..., :224], second[..., :224])
     # The contrast is the tile's own, which the solution hardly feels.
     torch.testing.assert_close(tile[..., :96], whole[..., :96], atol=3e-3, rtol=0)
 
@@ -243,7 +243,7 @@ def test_gradients_tell_how_the_flow_changes(
     step = 0.02 * torch.eye(2)
     with torch.no_grad():
         measured = torch.stack([(mean_flow(s) - mean_flow(-s)) / 0.04 for s in step], 1)
-    torch.testing.assert_close(slopes, measured, atol=0.03, rtol=0)
+    torch.testing.assert_close(slopes, measured, atol=0.05, rtol=0)
     sign = 1 if which == 0 else -1
     torch.testing.assert_close(slopes, sign * torch.eye(2), atol=0.15, rtol=0)
 
@@ -251,13 +251,14 @@ def test_gradients_tell_how_the_flow_changes(
 @pytest.mark.parametrize("detach", [True, False])
 def test_every_step_can_learn(detach: bool) -> None:
     flow = make_learned()
-    first, second = pair(1, 0.5, (48, 48))
+    first, second = pair(1, 0.5, (160, 160))  # 5x5 px of the coarsest pictures
     estimate = flow.estimate(flow.prepare(first), second, detach)
-    sum(step.square().sum() for step in (*estimate.steps, estimate.flow)).backward()
+    parts = (*estimate.steps, estimate.flow, estimate.matches.likely)
+    sum(part.square().sum() for part in parts).backward()
     silent = [n for n, p in flow.named_parameters() if p.grad is None or not p.grad.any()]
     assert silent == []
     assert finite_gradients(flow)
-    assert len(estimate.steps) == sum(flow.schedule) + 2  # matches, and what is trusted of them
+    assert len(estimate.steps) == sum(flow.schedule) + 1  # matching is one, too
 
 
 def test_mixed_precision() -> None:
@@ -285,12 +286,12 @@ def save(path: Path, flow: GaussNewtonFlow, **changes: object) -> None:
 @torch.inference_mode()
 def test_checkpoints_bring_the_same_flow_back(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    flow = GaussNewtonFlow(4, 6, (1, 0, 2, 1)).eval()
+    flow = GaussNewtonFlow(4, 6, (0, 1, 0, 1, 2, 1)).eval()
     save(tmp_path / "flow.safetensors", flow)
     assert read_checkpoint(tmp_path / "flow.safetensors", "flow").config == {
         "width": 4,
         "context": 6,
-        "steps": [1, 0, 2, 1],
+        "steps": [0, 1, 0, 1, 2, 1],
     }
     again = load_flow(tmp_path / "flow.safetensors")
     assert not again.training
@@ -300,7 +301,7 @@ def test_checkpoints_bring_the_same_flow_back(tmp_path: Path) -> None:
 
 
 def test_weights_of_another_size_are_refused(tmp_path: Path) -> None:
-    flow = GaussNewtonFlow(4, 4, (1, 1, 1, 1))
+    flow = GaussNewtonFlow(4, 4)
     save(tmp_path / "flow.safetensors", flow, config={**flow.config, "width": 8})
     with pytest.raises(FlowmagError, match="does not fit its architecture"):
         load_flow(tmp_path / "flow.safetensors")

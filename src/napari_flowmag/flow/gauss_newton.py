@@ -27,10 +27,10 @@ from napari_flowmag.flow.pyramid import (
     Level,
     blur,
     fill,
-    flatten,
     gradients,
     pool,
     resize,
+    shading,
     smooth,
     within,
 )
@@ -191,9 +191,9 @@ class GaussNewtonFlow(nn.Module):
         # A floor, so that a flat picture's noise is not blown up into texture.
         gain = 1 / grey.std((2, 3), keepdim=True).clamp_min(0.02)
         pyramid = _pyramid((grey - mean) * gain)
-        features = self.matcher.features(pyramid[DESCRIBED])
         pictures = [smooth(image) for image in pyramid]
-        levels = [gradients(flatten(picture)) for picture in pictures]
+        levels = [gradients(_flat(picture)) for picture in pictures]
+        features = self.matcher.features(_flat(pyramid[DESCRIBED]))
         contexts = []
         for level, ratio, network in zip(levels, LEVELS, self.contexts, strict=True):
             seen = torch.cat([level.image, 2 * level.dx, 2 * level.dy], 1)
@@ -220,7 +220,7 @@ class GaussNewtonFlow(nn.Module):
             the gradient.
         """
         pyramid = _pyramid((second.mean(1, keepdim=True) - prepared.mean) * prepared.gain)
-        features = self.matcher.features(pyramid[DESCRIBED])
+        features = self.matcher.features(_flat(pyramid[DESCRIBED]))
         flow = torch.zeros_like(prepared.contexts[0][:, :2])
         hidden = torch.zeros_like(prepared.contexts[0][:, :1]).repeat(1, self.width, 1, 1)
         steps: list[Tensor] = []
@@ -287,6 +287,10 @@ def _pyramid(image: Tensor) -> list[Tensor]:
     return images[::-1]
 
 
+def _flat(image: Tensor) -> Tensor:
+    return image - shading(image, torch.ones_like(image))
+
+
 def _step(
     update: _Update, products: Tensor, context: Tensor, flow: Tensor, hidden: Tensor
 ) -> tuple[Tensor, Tensor]:
@@ -324,13 +328,14 @@ def _products(picture: Tensor, level: Level, other: Tensor, flow: Tensor, ratio:
         flow = F.interpolate(ratio * flow, scale_factor=ratio, mode="bilinear", align_corners=False)
     height, width = level.image.shape[-2:]
     known = within(flow[..., :height, :width])
-    # Shading is taken away after warping, not before: what is left would depend on where in the
-    # frame a thing is, and slow down what moves. Beyond the border the shading goes on.
-    warped = sample_spline(other, flow[..., :height, :width])
-    warped = gradients(flatten(torch.where(known > 0, warped, picture)))
+    # Flicker must not look like motion, so shading is taken away: from what the frames differ by
+    # after warping. Taken from each frame, it would depend on where in the frame a thing is, and
+    # hold back what moves.
+    change = known * (sample_spline(other, flow[..., :height, :width]) - picture)
+    change = known * (change - shading(change, known))
+    warped = gradients(level.image + change)
     dx, dy = known * (level.dx + warped.dx), known * (level.dy + warped.dy)
-    dt = known * (warped.image - level.image)
-    products = (dx * dx, dx * dy, dy * dy, dx * dt, dy * dt, dt * dt)
+    products = (dx * dx, dx * dy, dy * dy, dx * change, dy * change, change.square())
     pooled = torch.cat([pool(product, ratio) for product in products], 1)
     # Means over the px that say something: a cell at the border is not a flat one.
     pooled = pooled / pool(known, ratio).clamp_min(1 / ratio**2)

@@ -77,13 +77,21 @@ def resize(x: Tensor, like: Tensor) -> Tensor:
     return x[..., :height, :width]
 
 
-def flatten(image: Tensor) -> Tensor:
-    """Take away shading coarser than about 8 px: flicker must not look like motion."""
-    shading = F.avg_pool2d(image, 8, ceil_mode=True, count_include_pad=False)
-    shading = F.interpolate(
-        blur(shading, 0.5), scale_factor=8, mode="bilinear", align_corners=False
-    )
-    return image - shading[..., : image.shape[-2], : image.shape[-1]]
+def shading(image: Tensor, known: Tensor) -> Tensor:
+    """What of a picture is coarser than about 8 px: its mean around each px.
+
+    Parameters
+    ----------
+    image : Tensor
+        (B, 1, H, W), 0 where it is not known.
+    known : Tensor
+        (B, 1, H, W): 1 where it is, else 0.
+    """
+    pooled = F.avg_pool2d(torch.cat([image, known], 1), 8, ceil_mode=True)
+    total, share = blur(pooled, 0.5).split(1, 1)
+    mean = total / share.clamp_min(1e-3)
+    mean = F.interpolate(mean, scale_factor=8, mode="bilinear", align_corners=False)
+    return mean[..., : image.shape[-2], : image.shape[-1]]
 
 
 def gradients(image: Tensor) -> Level:

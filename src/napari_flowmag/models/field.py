@@ -47,7 +47,7 @@ class FieldMagnifier(Magnifier):
     alpha_range = (0.0, float("inf"))
     channels = None
     decoder = ("flow.updates", "maps")
-    context = 96
+    context = 128
     light = True
 
     def __init__(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -296,7 +295,8 @@ def flow_loss(
     total = 2 * final
     for i, step in enumerate(steps):
         # Sizes are rounded up from level to level, so a crop need not be a multiple of them.
-        stride = 2 ** round(math.log2(truth.shape[-1] / step.shape[-1]))
+        size, cells = truth.shape[-1], step.shape[-1]
+        stride = next(2**k for k in range(size.bit_length()) if -(-size // 2**k) == cells)
         total = total + 0.8 ** (len(steps) - i) * penalty(stride * step, stride)[0]
     epe = torch.hypot(*(flow - truth).unbind(1)).mean((1, 2))
     relative = (epe / scale.flatten()).mean()
@@ -337,12 +337,7 @@ def match_loss(matches: Matches, truth: Tensor, occluded: Tensor) -> Tensor:
 
 def _pooled(flow: Tensor, weight: Tensor, stride: int) -> tuple[Tensor, Tensor]:
     """Weighted mean of a flow on a grid of `stride` px, and the mean weights."""
-    # As many px in every cell, but for the weights 0 beyond the border.
-    cells = F.pad(
-        torch.cat([weight * flow, weight], 1),
-        (0, -flow.shape[-1] % stride, 0, -flow.shape[-2] % stride),
-    )
-    pooled = pool(cells, stride)
+    pooled = pool(torch.cat([weight * flow, weight], 1), stride)
     return pooled[:, :2] / pooled[:, 2:].clamp_min(1e-9), pooled[:, 2:]
 
 
