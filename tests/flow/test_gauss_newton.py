@@ -10,7 +10,7 @@ from torch import Tensor
 from napari_flowmag.checkpoint import read_checkpoint, save_checkpoint
 from napari_flowmag.errors import FlowmagError
 from napari_flowmag.flow import load_flow
-from napari_flowmag.flow.gauss_newton import GaussNewtonFlow
+from napari_flowmag.flow.gauss_newton import GRID, GaussNewtonFlow, upsample
 from napari_flowmag.synthetic.clips import translating_texture
 from napari_flowmag.warp import MARGIN, sample_spline, spline_coefficients
 
@@ -81,6 +81,33 @@ def test_lucas_kanade_comes_with_the_architecture(
     assert error(flow, dx, dy) < 0.08
     mean = flow[INNER].mean((0, 2, 3))
     np.testing.assert_allclose(mean, [dx, dy], rtol=0, atol=0.05 * np.hypot(dx, dy))
+
+
+def natural(dx: float, dy: float, seed: int) -> tuple[Tensor, Tensor]:
+    """Pictures with more contrast the coarser the detail, as photographs have; exact motion."""
+    rng = np.random.default_rng(seed)
+    fy, fx = np.meshgrid(np.fft.fftfreq(256), np.fft.rfftfreq(256), indexing="ij")
+    spectrum = np.fft.rfft2(rng.normal(size=(256, 256))) / np.maximum(np.hypot(fx, fy), 1 / 128)
+    spectrum *= np.hypot(fx, fy) < 0.35
+    frames = [
+        np.fft.irfft2(spectrum * np.exp(-2j * np.pi * (fx * x + fy * y)))
+        for x, y in ((0, 0), (dx, dy))
+    ]
+    scale = 6 * frames[0].std()
+    cut = [torch.from_numpy(f[48:-48, 48:-48] / scale + 0.5).float() for f in frames]
+    return cut[0][None, None], cut[1][None, None]
+
+
+@pytest.mark.parametrize(("dx", "dy"), [(0.1, -0.05), (0.3, 0.2), (2.3, -0.5), (5.3, 2), (-12, 3)])
+@torch.inference_mode()
+def test_coarse_detail_moves_as_far_as_fine_detail(
+    plain: GaussNewtonFlow, dx: float, dy: float
+) -> None:
+    """Shading that stays where it was in the frame would hold the motion back."""
+    found = [plain(*natural(dx, dy, seed)) for seed in range(3)]
+    assert max(error(flow, dx, dy) for flow in found) < 0.1
+    mean = torch.cat(found)[INNER].mean((0, 2, 3))
+    np.testing.assert_allclose(mean, [dx, dy], rtol=0, atol=0.03 * np.hypot(dx, dy))
 
 
 @pytest.mark.parametrize(("dx", "dy"), [(0.3, 0.2), (1, -0.5), (3, 2), (-8, 3)])
@@ -273,6 +300,33 @@ def test_mixed_precision() -> None:
     assert (found - exact).abs().mean() < 0.02
     assert finite_gradients(flow, first, second)
     assert second.grad.any()
+
+
+# from cells to pixels
+
+
+@torch.inference_mode()
+def test_upsampling_starts_as_linear_interpolation() -> None:
+    torch.manual_seed(0)
+    flow = GaussNewtonFlow(4, 4).eval()
+    prepared = flow.prepare(torch.rand(1, 1, 33, 46))
+    shares = flow.estimate(prepared, torch.rand(1, 1, 33, 46)).shares
+    assert shares.shape == (1, 9, GRID**2, 9, 12)
+    values = torch.randn(1, 3, 9, 12)
+    full = upsample(values, shares)
+    linear = torch.nn.functional.interpolate(
+        values, scale_factor=GRID, mode="bilinear", align_corners=False
+    )
+    torch.testing.assert_close(full, linear, atol=0.02, rtol=0)
+
+
+def test_upsampling_can_draw_an_outline_within_a_cell() -> None:
+    values = torch.tensor([0.0, 1.0]).view(1, 1, 1, 2)
+    shares = torch.zeros(1, 9, GRID, GRID, 1, 2)
+    shares[:, 4] = 1  # each cell's px are its own …
+    shares[:, 4, :, -1, :, 0], shares[:, 5, :, -1, :, 0] = 0, 1  # … but the first one's last column
+    full = upsample(values, shares.flatten(2, 3))
+    assert torch.equal(full[0, 0], torch.tensor([0.0] * 3 + [1.0] * 5).expand(GRID, 8))
 
 
 # on disk

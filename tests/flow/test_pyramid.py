@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import torch
 
-from napari_flowmag.flow.pyramid import within
+from napari_flowmag.flow.pyramid import shading, within
 
 
 def test_what_is_read_outside_or_at_the_border_says_nothing() -> None:
@@ -14,3 +14,15 @@ def test_what_is_read_outside_or_at_the_border_says_nothing() -> None:
     assert torch.equal(still, inside)
     inside[:2] = inside[:, 4:] = False  # 5 + 2.5 px and 1 - 1 px lie beyond the last px but one
     assert torch.equal(moved, inside)
+
+
+def test_shading_is_what_is_coarse_of_what_is_known() -> None:
+    known = torch.ones(1, 1, 40, 53)
+    known[..., 30:] = 0
+    even = 0.7 * known
+    torch.testing.assert_close((known * shading(even, known)), even)
+    fine = torch.tensor([1.0, -1.0]).repeat(27)[:53].expand(1, 1, 40, 53)
+    assert shading(known * fine, known)[..., 2:-2, 2:28].abs().max() < 0.05
+    ramp = torch.linspace(0, 1, 53).expand(1, 1, 40, 53)
+    rest = ramp - shading(ramp, torch.ones_like(ramp))
+    assert rest[..., 8:-8].abs().max() < 0.01

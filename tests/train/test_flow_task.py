@@ -14,8 +14,16 @@ from napari_flowmag.checkpoint import read_checkpoint
 from napari_flowmag.cli.train import main
 from napari_flowmag.errors import FlowmagError
 from napari_flowmag.flow import load_flow
+from napari_flowmag.flow.matching import RADIUS, SCORES, Matches
 from napari_flowmag.train.config import LoopConfig
-from napari_flowmag.train.flow import FlowConfig, FlowTask, apartness, bin_name, flow_loss
+from napari_flowmag.train.flow import (
+    FlowConfig,
+    FlowTask,
+    apartness,
+    bin_name,
+    flow_loss,
+    match_loss,
+)
 from napari_flowmag.train.loop import fit
 
 
@@ -113,6 +121,25 @@ def test_steps_are_compared_on_their_own_grids(crop: int) -> None:
     alone, terms = flow_loss(truth, [], truth, nothing)
     assert float(right) == pytest.approx(float(alone) * (1 + (0.8**2 + 0.8) / 2), rel=1e-3)
     assert terms["epe"] == 0
+
+
+def test_matching_is_best_where_the_truth_is_likely() -> None:
+    truth = torch.zeros(1, 2, 64, 64)
+    truth[:, 0], truth[:, 1] = 16.0, -4.0  # 2 and -0.5 cells
+    visible = torch.zeros(1, 1, 64, 64, dtype=torch.bool)
+    start = torch.zeros(1, 2, 8, 8)
+    start[:, 0] = 1.0  # of which 1 and -0.5 are left
+
+    def of(chances: dict[tuple[int, int], float], hidden: Tensor = visible) -> float:
+        likely = torch.full((1, SCORES, 8, 8), 1e-6)
+        for (x, y), chance in chances.items():
+            likely[:, (y + RADIUS) * (2 * RADIUS + 1) + x + RADIUS] = chance
+        return float(match_loss(Matches(start, likely.log()), truth, hidden))
+
+    right = of({(1, 0): 0.5, (1, -1): 0.5})
+    assert right == pytest.approx(np.log(2), rel=1e-3)
+    assert right < of({(1, 0): 0.9, (1, -1): 0.1}) < of({(2, 0): 1.0})
+    assert of({(1, 0): 0.5, (1, -1): 0.5}, ~visible) == 0, "what is hidden cannot be matched"
 
 
 @pytest.mark.parametrize("crop", [160, 141])  # the coarsest pictures have 5x5 px

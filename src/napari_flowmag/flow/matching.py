@@ -112,9 +112,7 @@ class Matcher(nn.Module):
 def candidates(like: Tensor) -> Tensor:
     """Displacements (SCORES, 2) in px of the grid that are compared, row by row."""
     steps = torch.arange(-RADIUS, RADIUS + 1, dtype=like.dtype, device=like.device)
-    return torch.stack(
-        [steps.repeat(2 * RADIUS + 1), steps.repeat_interleave(2 * RADIUS + 1)], 1
-    )
+    return torch.stack([steps.repeat(2 * RADIUS + 1), steps.repeat_interleave(2 * RADIUS + 1)], 1)
 
 
 def correlate(first: Tensor, second: Tensor) -> Tensor:

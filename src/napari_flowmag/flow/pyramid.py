@@ -78,7 +78,7 @@ def resize(x: Tensor, like: Tensor) -> Tensor:
 
 
 def shading(image: Tensor, known: Tensor) -> Tensor:
-    """What of a picture is coarser than about 8 px: its mean around each px.
+    """Return what of a picture is coarser than about 8 px: its mean around each px.
 
     Parameters
     ----------
