@@ -250,12 +250,13 @@ class GaussNewtonFlow(nn.Module):
 
     def _shares(self, prepared: Prepared, hidden: Tensor) -> Tensor:
         first, *rest = self.shares
-        seen = first(_cat(hidden)).float() + prepared.outlines
+        seen: Tensor = first(_cat(hidden)).float() + prepared.outlines
         for layer in rest:
             seen = layer(seen)
         # On top of linear interpolation's weights, so that smooth motion stays exact.
-        logits = seen.float().unflatten(1, (9, GRID**2)) + _LINEAR.to(seen).view(1, 9, -1, 1, 1)
-        return logits.softmax(1)
+        linear = _LINEAR.to(seen.device).view(1, 9, -1, 1, 1)
+        logits = seen.float().reshape(len(seen), 9, GRID**2, *seen.shape[-2:])
+        return (logits + linear).softmax(1)
 
 
 def upsample(values: Tensor, shares: Tensor) -> Tensor:

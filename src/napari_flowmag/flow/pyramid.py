@@ -88,8 +88,8 @@ def shading(image: Tensor, known: Tensor) -> Tensor:
         (B, 1, H, W): 1 where it is, else 0.
     """
     pooled = F.avg_pool2d(torch.cat([image, known], 1), 8, ceil_mode=True)
-    total, share = blur(pooled, 0.5).split(1, 1)
-    mean = total / share.clamp_min(1e-3)
+    pooled = blur(pooled, 0.5)
+    mean = pooled[:, :1] / pooled[:, 1:].clamp_min(1e-3)
     mean = F.interpolate(mean, scale_factor=8, mode="bilinear", align_corners=False)
     return mean[..., : image.shape[-2], : image.shape[-1]]
 
