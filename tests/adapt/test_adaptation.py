@@ -45,7 +45,7 @@ def test_a_hurt_model_gets_better_by_a_judge_that_was_not_asked(clip, hurt):
     adapted = run(clip, hurt, steps=40, lr=1e-3, check_every=10)
     assert adapted.improved
     assert adapted.after < 0.9 * adapted.before
-    assert error(adapted.magnifier, clip) < 0.85 * before
+    assert error(adapted.magnifier, clip) < 0.9 * before
     assert state_sha256(hurt) == untouched
     assert "less) after" in adapted.summary()
 

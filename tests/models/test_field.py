@@ -139,7 +139,7 @@ def test_an_object_leaves_its_own_outline(
     begins, ends = edges(reference)
     assert leading - ends == pytest.approx(shift * alpha, abs=0.1 + 0.1 * shift * alpha)
     assert trailing - begins == pytest.approx(shift * alpha, abs=0.1 + 0.1 * shift * alpha)
-    assert (found - ideal).abs().mean() < 0.55 * (frame - ideal).abs().mean()
+    assert (found - ideal).abs().mean() < 0.6 * (frame - ideal).abs().mean()
 
 
 # alpha that differs from place to place
@@ -236,7 +236,7 @@ def test_checkpoints_bring_the_same_magnifier_back(tmp_path: Path, learned: Fiel
 @pytest.mark.parametrize("autocast", [False, True])
 def test_gradients_reach_what_learns(autocast: bool) -> None:
     magnifier = make_learned()
-    reference, frame = (x.requires_grad_() for x in clip((0.5, -0.3), size=(48, 64)))
+    reference, frame = (x.requires_grad_() for x in clip((0.5, -0.3), size=(144, 160)))
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
         found = magnifier(reference, frame, a(4))
         (found - 0.5).square().mean().backward()

@@ -19,7 +19,7 @@ from napari_flowmag.train.magnifier import MagnifierTask, draw_alpha
 from napari_flowmag.train.mixed import MixedBatches, difference
 
 AUGMENT = AugmentConfig(crop=32, rotation=0.0, jitter=(0.0, 0.0, 0.0, 0.0))
-SMALL: dict[str, Any] = {"width": 4, "context": 4, "steps": (1, 1, 1, 1)}
+SMALL: dict[str, Any] = {"width": 4, "context": 4, "steps": (1,) * 6}
 
 
 def save_flow(path: Path) -> str:
