@@ -199,7 +199,7 @@ class GaussNewtonFlow(nn.Module):
             seen = torch.cat([level.image, 2 * level.dx, 2 * level.dy], 1)
             seen = F.pixel_unshuffle(fill(seen, ratio), ratio)
             contexts.append(network(_cat(seen)).float())
-        outlines = self.outlines(_cat(seen)).float()
+        outlines = self.outlines(_cat(seen)).float()  # of the last, finest level
         return Prepared(
             mean, gain, tuple(pictures), tuple(levels), tuple(contexts), features, outlines
         )

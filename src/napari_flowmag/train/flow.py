@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 from napari_flowmag.checkpoint import read_checkpoint
 from napari_flowmag.errors import FlowmagError
 from napari_flowmag.flow.gauss_newton import LEVELS, STEPS, GaussNewtonFlow
-from napari_flowmag.flow.matching import RADIUS, Matches
+from napari_flowmag.flow.matching import Matches, candidates
 from napari_flowmag.flow.pyramid import fill, pool
 from napari_flowmag.synthetic.pairs import (
     Pairs,
@@ -327,10 +327,8 @@ def match_loss(matches: Matches, truth: Tensor, occluded: Tensor) -> Tensor:
     # At the middle of a cell, not its mean: two things' mean motion is that of neither.
     known = fill(known, cell)[..., cell // 2 :: cell, cell // 2 :: cell]
     wanted, visible = known[:, :2] - matches.start.detach(), known[:, 2]
-    side = torch.arange(-RADIUS, RADIUS + 1, dtype=truth.dtype, device=truth.device)
-    near = 1 - (wanted.unsqueeze(2) - side.view(1, 1, -1, 1, 1)).abs()
-    x, y = near.clamp_min(0).unbind(1)
-    share = (y.unsqueeze(2) * x.unsqueeze(1)).flatten(1, 2)
+    distance = (wanted.unsqueeze(1) - candidates(truth)[None, :, :, None, None]).abs()
+    share = (1 - distance).clamp_min(0).prod(2)
     counted = visible * share.sum(1)  # displacements out of reach cannot be asked for
     return -(visible * (share * matches.likely).sum(1)).sum() / counted.sum().clamp_min(1)
 
