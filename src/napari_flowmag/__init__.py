@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+# How long a core waits for the others by turning in a loop, which OpenMP reads as torch is loaded.
+# By default (GNU) for milliseconds after each small operation: while another program keeps one core
+# busy, magnifying takes thirty times as long. Who sets either variable is obeyed.
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 if TYPE_CHECKING:
     from napari_flowmag.adapt import adapt

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Hashable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,7 +15,13 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from napari_flowmag.device import autocast, cache_budget, is_out_of_memory, release_memory
+from napari_flowmag.device import (
+    autocast,
+    cache_budget,
+    is_out_of_memory,
+    keep_heap,
+    release_memory,
+)
 from napari_flowmag.errors import FlowmagError
 from napari_flowmag.models.base import Alpha, Magnifier, MaskedAlpha, crop_alpha
 from napari_flowmag.strength import Strength
@@ -24,8 +32,8 @@ WHOLE_FRAME = 2**21
 """Pixels up to which a frame is magnified whole unless a tile size is asked for (full HD)."""
 
 _AUTO_TILE = 1024
-_BATCH_PIXELS = 2**20  # frames are batched up to this on a GPU, and where the model is light
-_BATCH_FRAMES = 8  # on a CPU: a run is to stop within moments
+_BATCH_PIXELS = 2**20  # frames are batched up to this on a GPU
+_BESIDE_PIXELS = 2**22  # and magnified side by side up to this on a CPU, where the model is light
 _MIN_SIDE = 32  # networks halve a picture up to five times
 
 _logger = logging.getLogger(__name__)
@@ -76,6 +84,9 @@ class Engine:
         self.device = device
         self.precision = precision
         self.batch = batch or _default_batch(magnifier, device, size)
+        self._beside = magnifier.light and device.type == "cpu"
+        if device.type == "cpu":
+            keep_heap()
         self.tile = _default_tile(size) if tile is None else (tile or None)
         self._size = size
         # Where pictures of the whole frame are kept; moved to the CPU if the GPU cannot hold them.
@@ -136,7 +147,7 @@ class Engine:
             own = reference if len(reference) == 1 else reference[rows]
             try:
                 with self._interruptible():
-                    done.append(self._batch(view, own, frames[rows], strength, key))
+                    done.append(self._together(view, own, frames[rows], strength, key))
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
@@ -159,6 +170,36 @@ class Engine:
         finally:
             for hook in hooks:
                 hook.remove()
+
+    def _together(
+        self,
+        view: View,
+        reference: NDArray[Any],
+        frames: NDArray[Any],
+        strength: Strength,
+        key: Hashable,
+    ) -> NDArray[np.float64]:
+        """Magnify a batch at once, or its frames side by side, each with its share of the cores.
+
+        Small operations are over before two cores have shared them; a frame for each core keeps
+        all busy, and while other programs compute no core waits for another after every operation.
+        """
+        threads = torch.get_num_threads()
+        workers = min(len(frames), threads) if self._beside else 1
+        if workers == 1:
+            return self._batch(view, reference, frames, strength, key)
+
+        def one(row: int) -> NDArray[np.float64]:
+            torch.set_num_threads(threads // workers)  # of this thread, and of later ones
+            rows = slice(row, row + 1)
+            own = reference if len(reference) == 1 else reference[rows]
+            return self._batch(view, own, frames[rows], strength, key)
+
+        try:
+            with ThreadPoolExecutor(workers, "flowmag") as pool:
+                return np.concatenate(list(pool.map(one, range(len(frames)))))
+        finally:
+            torch.set_num_threads(threads)
 
     @torch.inference_mode()
     def _batch(
@@ -255,16 +296,18 @@ class _Kept:
         self.budget = budget
         self._results: dict[Hashable, Any] = {}
         self._bytes = 0
+        self._making = threading.Lock()  # frames side by side wait for what they share
 
     def get(self, key: Hashable, make: Callable[[], Any]) -> Any:
-        if key in self._results:
-            return self._results[key]
-        result = make()
-        size = _bytes(result)
-        if not self._results or self._bytes + size <= self.budget:
-            self._results[key] = result
-            self._bytes += size
-        return result
+        with self._making:
+            if key in self._results:
+                return self._results[key]
+            result = make()
+            size = _bytes(result)
+            if not self._results or self._bytes + size <= self.budget:
+                self._results[key] = result
+                self._bytes += size
+            return result
 
     def clear(self) -> None:
         self._results.clear()
@@ -276,12 +319,11 @@ def _default_tile(size: tuple[int, int]) -> int | None:
 
 
 def _default_batch(magnifier: Magnifier, device: torch.device, size: tuple[int, int]) -> int:
-    batch = max(_BATCH_PIXELS // (size[0] * size[1]), 1)
+    pixels = size[0] * size[1]
     if device.type != "cpu":
-        return batch
-    # A light model's many small operations keep two cores busy only together; a heavy one
-    # gains nothing and takes memory.
-    return min(batch, _BATCH_FRAMES) if magnifier.light else 1
+        return max(_BATCH_PIXELS // pixels, 1)
+    # A heavy model keeps all cores busy with one frame.
+    return max(min(_BESIDE_PIXELS // pixels, torch.get_num_threads()), 1) if magnifier.light else 1
 
 
 def _pad(picture: Tensor) -> Tensor:

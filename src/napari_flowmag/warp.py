@@ -138,27 +138,53 @@ def sample_spline(coefficients: Tensor, flow: Tensor, margin: int = 0) -> Tensor
     """
     coefficients = coefficients.contiguous()
     height, width = coefficients.shape[-2:]
-    last = flow.new_tensor([width - 1 - 2 * margin, height - 1 - 2 * margin]).view(1, 2, 1, 1)
-    position = identity_grid(flow.shape[-2], flow.shape[-1], flow) + flow
-    position = _readable(torch.minimum(position.clamp_min(0), last)) + margin
-    # A cubic B-spline's four weights along an axis are two linear reads at the right places:
-    # of the first two neighbours, which weigh 1 - share together, and of the other two.
+    left, right, across = _spline_reads(flow[:, 0], width, margin, -1)
+    upper, lower, down = _spline_reads(flow[:, 1], height, margin, -2)
+
+    def read(x: Tensor, y: Tensor) -> Tensor:
+        # Planes rather than pairs in memory: joining them is 16 times as fast, reading as fast.
+        grid = torch.stack([x, y], 1).permute(0, 2, 3, 1)
+        return F.grid_sample(coefficients, grid, padding_mode="border", align_corners=True)
+
+    above = torch.lerp(read(left, upper), read(right, upper), across)
+    below = torch.lerp(read(left, lower), read(right, lower), across)
+    return torch.lerp(above, below, down)
+
+
+def _spline_reads(way: Tensor, size: int, margin: int, axis: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the two places along an axis where a spline is read linearly, and how they are mixed.
+
+    A cubic B-spline's four weights along an axis are two linear reads at the right places:
+    of the first two neighbours, which weigh 1 - share together, and of the other two.
+
+    Parameters
+    ----------
+    way : Tensor
+        (B, H, W) px along the axis.
+    size, margin : int
+        Coefficients along it, and how many of them lie beyond the picture on either side.
+    axis : int
+        -1: along x, -2: along y.
+
+    Returns
+    -------
+    near, far : Tensor
+        (B, H, W): -1 at the first coefficient, 1 at the last.
+    share : Tensor
+        (B, 1, H, W) of the far one.
+    """
+    here = torch.arange(way.shape[axis], dtype=way.dtype, device=way.device)
+    position = way + (here if axis == -1 else here[:, None])
+    position = _readable(position.clamp(0, size - 1 - 2 * margin))
     start = position.detach().floor()
     f = position - start
     share = ((0.5 - f / 3) * f + 0.5) * f + 1 / 6
-    near = start - (1 - f) ** 3 / (6 - 6 * share)
-    far = start + 1 + f**3 / (6 * share)
-    scale = flow.new_tensor([2 / max(width - 1, 1), 2 / max(height - 1, 1)]).view(1, 2, 1, 1)
-    near, far = near * scale - 1, far * scale - 1
-
-    def read(x: Tensor, y: Tensor) -> Tensor:
-        grid = torch.stack([x[:, 0], y[:, 1]], -1)
-        return F.grid_sample(coefficients, grid, padding_mode="border", align_corners=True)
-
-    right, down = share[:, :1], share[:, 1:]
-    above = torch.lerp(read(near, near), read(far, near), right)
-    below = torch.lerp(read(near, far), read(far, far), right)
-    return torch.lerp(above, below, down)
+    scale = 2 / max(size - 1, 1)
+    corner = start * scale + (margin * scale - 1)
+    rest = 1 - f
+    near = torch.addcdiv(corner, rest * rest * rest, 1 - share, value=-scale / 6)
+    far = torch.addcdiv(corner + scale, f * f * f, share, value=scale / 6)
+    return near, far, share.unsqueeze(1)
 
 
 def splat(values: Tensor, flow: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:

@@ -10,7 +10,8 @@ from torch import Tensor
 from napari_flowmag.checkpoint import read_checkpoint, save_checkpoint
 from napari_flowmag.errors import FlowmagError
 from napari_flowmag.flow import load_flow
-from napari_flowmag.flow.gauss_newton import GRID, GaussNewtonFlow, upsample
+from napari_flowmag.flow.gauss_newton import GaussNewtonFlow
+from napari_flowmag.flow.outlines import GRID, upsample
 from napari_flowmag.synthetic.clips import translating_texture
 from napari_flowmag.warp import MARGIN, sample_spline, spline_coefficients
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from abc import ABC, abstractmethod
 from typing import Any
 
@@ -14,6 +15,9 @@ from napari_flowmag.errors import FlowmagError
 
 # Weights of R, G and B in what the eye sees as brightness (ITU-R BT.601).
 _LUMA = (0.299, 0.587, 0.114)
+
+# OpenCV's estimators keep buffers between calls, and compute with all cores by themselves.
+_one_at_a_time = threading.Lock()
 
 
 class ClassicalFlow(nn.Module, ABC):
@@ -56,7 +60,8 @@ class ClassicalFlow(nn.Module, ABC):
             (B, 2, H, W) px on the device of ``first``; no gradients.
         """
         pairs = zip(_grey(first), _grey(second), strict=True)
-        flows = np.stack([self.calculate(a, b) for a, b in pairs])
+        with _one_at_a_time:
+            flows = np.stack([self.calculate(a, b) for a, b in pairs])
         return torch.from_numpy(flows).to(first).movedim(-1, 1).contiguous()
 
 

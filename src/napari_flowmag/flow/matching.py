@@ -75,7 +75,7 @@ class Matcher(nn.Module):
 
     def features(self, image: Tensor) -> Tensor:
         """Describe a picture (B, 1, H, W): unit vectors at 1/4 of its size."""
-        return F.normalize(self.encode(image).float(), dim=1)
+        return F.normalize(self.encode(image).float(), dim=1).contiguous()
 
     def forward(
         self, first: Tensor, second: Tensor, flow: Tensor, hidden: Tensor

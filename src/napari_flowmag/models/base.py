@@ -95,7 +95,7 @@ class Magnifier(nn.Module, ABC):
     decoder : tuple of str
         Names of the submodules that turn features into the prediction.
     light : bool
-        Whether frames are worth magnifying together on a CPU.
+        Whether frames are worth magnifying side by side on a CPU: from several threads at once.
     trainable : bool
         Whether its weights may be trained; else they are part of a method.
     """

@@ -8,8 +8,8 @@ a longer displacement rather than something new to learn.
 A point x of the reference appears at ``y = x + α F(x)``. The *sampling field* v, with
 ``x = y + v(y)``, solves ``v(y) = -α F(y + v(y))`` by fixed-point iteration. It starts from
 α F pushed forward (splatted) onto the output's grid, without which a moving object could
-not leave its own outline; where several points meet, the importances that the network
-gives them decide. The same point is seen in the frame at ``y + v + F(x)``; a learned share
+not leave its own outline; where several points meet, those that move farther are in front.
+The same point is seen in the frame at ``y + v + F(x)``; a learned share
 of each picture is mixed, which averages their noise and picks the one that shows the point.
 
 Trained by the paper's loss (Eq. 3 to 5), which does not care how the picture is made.
@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from napari_flowmag.flow.gauss_newton import STEPS, GaussNewtonFlow, Prepared, upsample
+from napari_flowmag.flow.gauss_newton import STEPS, GaussNewtonFlow, Prepared
 from napari_flowmag.models.base import Alpha, Magnifier, broadcast_alpha
 from napari_flowmag.warp import MARGIN, sample, sample_spline, splat, spline_coefficients
 
@@ -59,8 +59,8 @@ class FieldMagnifier(Magnifier):
         super().__init__()
         self.flow = GaussNewtonFlow(width, context, steps)
         self.config: dict[str, Any] = self.flow.config
-        # how much of the reference to mix in, and how important a point is where points meet
-        self.maps = nn.Conv2d(width, 2, 3, 1, 1)
+        # how much of the reference to mix in
+        self.maps = nn.Conv2d(width, 1, 3, 1, 1)
         for parameter in self.maps.parameters():
             nn.init.zeros_(parameter)
 
@@ -69,19 +69,18 @@ class FieldMagnifier(Magnifier):
         return self.flow.prepare(reference)
 
     def predict(self, prepared: Prepared, frame: Tensor, alpha: Alpha) -> Tensor:
-        """Give motion (2 maps, px), share of the reference [0, 1] and importance."""
-        estimate = self.flow.estimate(prepared, frame)
-        maps = upsample(self.maps(estimate.hidden).float(), estimate.shares)
-        maps = maps[..., : frame.shape[-2], : frame.shape[-1]]
-        return torch.cat([estimate.flow, maps[:, :1].sigmoid(), maps[:, 1:]], 1)
+        """Give motion (2 maps, px) and share of the reference [0, 1]."""
+        estimate = self.flow.estimate(prepared, frame, maps=self.maps)
+        return torch.cat([estimate.flow, estimate.maps.sigmoid()], 1)
 
     def render(self, prediction: Tensor, reference: Tensor, frame: Tensor, alpha: Alpha) -> Tensor:
         """Read reference and frame along the sampling field; any channels, any values."""
-        factor = broadcast_alpha(alpha).to(prediction).expand(-1, 1, *prediction.shape[-2:])
-        motion, share, importance = prediction[:, :2], prediction[:, 2:3], prediction[:, 3:]
-        field = sampling_field(factor * motion, importance)
-        there = sample(torch.cat([motion, share, factor], 1), field)
-        motion, share, factor = there[:, :2], there[:, 2:3], there[:, 3:]
+        factor = broadcast_alpha(alpha).to(prediction)
+        field = sampling_field(factor * prediction[:, :2])
+        if factor.shape[-2:] != (1, 1):
+            factor = sample(factor.expand(len(field), -1, -1, -1), field)
+        there = sample(prediction, field)
+        motion, share = there[:, :2], there[:, 2:]
         # At α = 1 the frame itself is the answer, at α = 0 the reference.
         share = torch.where(factor < 1, 1 - factor, share * (factor - 1).clamp(0, 1))
         from_reference = sample_spline(spline_coefficients(reference), field, MARGIN)
@@ -92,16 +91,14 @@ class FieldMagnifier(Magnifier):
         return share * from_reference + (1 - share) * from_frame
 
 
-def sampling_field(displacement: Tensor, importance: Tensor, rounds: int = ROUNDS) -> Tensor:
+def sampling_field(displacement: Tensor, rounds: int = ROUNDS) -> Tensor:
     """Invert a displacement field: v with ``v(y) = -displacement(y + v(y))``.
 
     Parameters
     ----------
     displacement : Tensor
-        (B, 2, H, W) px on the reference's grid: where each point goes.
-    importance : Tensor
-        (B, 1, H, W): log weight where several points arrive. Points that move far are taken
-        to be in front as far as this does not say otherwise.
+        (B, 2, H, W) px on the reference's grid: where each point goes. Where several points
+        arrive, those that move farther are taken to be in front.
     rounds : int
         Fixed-point rounds.
 
@@ -116,7 +113,7 @@ def sampling_field(displacement: Tensor, importance: Tensor, rounds: int = ROUND
     with torch.no_grad():
         # Half the resolution does for all rounds but the last; px stay those of the picture.
         small = _pool(displacement)
-        start = field = _start(small, _pool(importance))
+        start = field = _start(small)
         for _ in range(rounds - 1):
             field = _near(start, -sample(small, field / 2))
         start, field = _double(start, size), _double(field, size)
@@ -136,10 +133,9 @@ def _near(start: Tensor, field: Tensor) -> Tensor:
     return start + keep * change
 
 
-def _start(small: Tensor, weight: Tensor) -> Tensor:
+def _start(small: Tensor) -> Tensor:
     """Displacements pushed to where they lead, holes filled from coarser and coarser means."""
-    length = torch.hypot(small[:, :1], small[:, 1:])
-    weight = (weight + length.clamp(max=4)).clamp(-8, 8).exp()
+    weight = torch.hypot(small[:, :1], small[:, 1:]).clamp(max=4).exp()
     # A fourth value of 1 counts arrivals: how well a place is covered, whatever their weight.
     carried = torch.cat([-small * weight, weight, torch.ones_like(weight)], 1)
     arrived, _ = splat(carried, small / 2, torch.ones_like(weight))

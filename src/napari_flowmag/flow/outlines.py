@@ -1,0 +1,103 @@
+"""From the cells that a flow is solved on to pixels, along the reference's outlines."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+GRID = 4
+"""Px of a picture along a cell of the grid."""
+
+OUTLINES = 32
+"""Channels that say how cells join."""
+
+
+class Shares(nn.Sequential):
+    """For each px of a cell of the grid, how much of the nine nearest cells' values it takes.
+
+    Parameters
+    ----------
+    width : int
+        Channels of the features of cells.
+    """
+
+    def __init__(self, width: int) -> None:
+        last = nn.Conv2d(OUTLINES, 9 * GRID**2, 1)
+        start_at(last, torch.zeros(9 * GRID**2))
+        super().__init__(nn.Conv2d(width, OUTLINES, 3, 1, 1), nn.LeakyReLU(0.1), last)
+
+    def forward(self, hidden: Tensor, outlines: Tensor) -> Tensor:  # type: ignore[override]
+        """Return (B, 9, 16, h, w), positive; the sum along the second axis is 1.
+
+        Parameters
+        ----------
+        hidden : Tensor
+            (B, width, h, w): the flow's last features.
+        outlines : Tensor
+            (B, OUTLINES, h, w): what the reference's pixels add.
+        """
+        first, last = self[0], cast("nn.Conv2d", self[-1])
+        seen = F.leaky_relu(first(channels_last(hidden)).float() + outlines, 0.1)
+        # On top of linear interpolation's weights, so that smooth motion stays exact. A matrix
+        # product, because a convolution's result would have to be brought into this order.
+        bias = cast("Tensor", last.bias) + _LINEAR.to(seen.device)
+        weight = torch.cat([last.weight.flatten(1), bias[:, None]], 1)
+        seen = torch.cat([seen.contiguous(), torch.ones_like(seen[:, :1])], 1)
+        logits = torch.bmm(weight.expand(len(seen), -1, -1), seen.flatten(2)).float()
+        return logits.view(len(seen), 9, GRID**2, *seen.shape[-2:]).softmax(1)
+
+
+def upsample(values: Tensor, shares: Tensor) -> Tensor:
+    """From the grid to full resolution: each px is a learned mean of the 9 nearest cells.
+
+    Parameters
+    ----------
+    values : Tensor
+        (B, C, h, w).
+    shares : Tensor
+        (B, 9, 16, h, w), positive, their sum along the second axis is 1.
+
+    Returns
+    -------
+    Tensor
+        (B, C, 4h, 4w).
+    """
+    out = torch.zeros_like(values[:, :, None] * shares[:, :1])
+    for k, near in enumerate(neighbours(values)):
+        out = torch.addcmul(out, shares[:, k, None], near[:, :, None])
+    return F.pixel_shuffle(out.flatten(1, 2), GRID)
+
+
+def _linear_logits() -> Tensor:
+    """Log weights of 3×3 neighbours for a cell's px by linear interpolation."""
+    centres = (torch.arange(GRID) + 0.5) / GRID - 0.5
+    far, near = centres.abs(), 1 - centres.abs()
+    before, after = torch.where(centres < 0, far, 0), torch.where(centres > 0, far, 0)
+    line = torch.stack([before, near, after], 1).clamp_min(1e-3)
+    weights = torch.einsum("ai,bj->ijab", line, line).reshape(9, GRID**2)
+    return (weights / weights.sum(0)).log().flatten()
+
+
+_LINEAR = _linear_logits()
+
+
+def start_at(layer: nn.Conv2d, bias: Tensor) -> None:
+    """Have a layer give the same at every pixel until it has learnt better."""
+    nn.init.zeros_(layer.weight)
+    layer.bias = nn.Parameter(bias)
+
+
+def channels_last(*parts: Tensor) -> Tensor:
+    """Join channels, in the order in memory in which convolutions are fastest."""
+    # One by one: several times as fast as bringing all of them together into that order.
+    return torch.cat([part.contiguous(memory_format=torch.channels_last) for part in parts], 1)
+
+
+def neighbours(x: Tensor) -> list[Tensor]:
+    """Move a picture to each of the 3×3 neighbours, row by row."""
+    h, w = x.shape[-2:]
+    padded = F.pad(x, (1, 1, 1, 1), mode="replicate")
+    return [padded[..., i : i + h, j : j + w] for i in range(3) for j in range(3)]
