@@ -21,6 +21,7 @@ import time
 from dataclasses import asdict, dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from napari_flowmag import load_magnifier
@@ -56,7 +57,7 @@ def main() -> None:
     )
     parser.add_argument("--models", nargs="+", default=MODELS, help="names or paths, or unet")
     parser.add_argument("--sizes", type=int, nargs="+", default=[512], help="side in px")
-    parser.add_argument("--batches", type=int, nargs="+", default=[1])
+    parser.add_argument("--batches", type=int, nargs="+", default=[0], help="0: what flowmag takes")
     parser.add_argument("--precisions", nargs="+", default=["auto"])
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads")
@@ -79,12 +80,12 @@ def main() -> None:
 
 
 def measure(settings: list[Setting], options: argparse.Namespace) -> list[dict[str, object]]:
-    clip = moving_clip(max(options.frames, settings[0].batch + 1), settings[0].size)
+    clip = moving_clip(max(options.frames, 3 * first_frames(settings[0])), settings[0].size)
     models = [load(setting.model, options.device) for setting in settings]
     seconds: list[list[float]] = [[] for _ in settings]
     for _ in range(options.turns):
         for setting, model, spent in zip(settings, models, seconds, strict=True):
-            few = clip[:2] if spent and spent[0] > SLOW else clip
+            few = clip[: 2 * first_frames(setting)] if spent and spent[0] > SLOW else clip
             spent.append(seconds_a_frame(few, model, setting, options.device))
     reference = dict(zip(options.models, map(statistics.median, seconds), strict=True)).get("unet")
     rows = []
@@ -112,15 +113,19 @@ def seconds_a_frame(
         8,
         model=magnifier,
         device=device,
-        batch=setting.batch,
+        batch=setting.batch or None,
         precision=setting.precision,
     )
-    # The first batch comes with what is computed once for a clip.
-    for _ in range(min(setting.batch, len(clip) - 1)):
+    for _ in range(first_frames(setting)):
         next(frames)
     start = time.perf_counter()
     count = sum(1 for _ in frames)
     return (time.perf_counter() - start) / count
+
+
+def first_frames(setting: Setting) -> int:
+    """Return the length of the first batch, which comes with what is computed once for a clip."""
+    return setting.batch or torch.get_num_threads()
 
 
 def memory(setting: Setting, options: argparse.Namespace) -> float:
@@ -131,7 +136,7 @@ def memory(setting: Setting, options: argparse.Namespace) -> float:
 
 def peak(setting: Setting, device: str) -> float:
     """Peak memory in MiB beyond that of the loaded model: of the process, or of the card."""
-    clip = moving_clip(setting.batch + 2, setting.size)
+    clip = moving_clip(3 * first_frames(setting), setting.size)
     model = load(setting.model, device)
     before = peak_memory(device)
     seconds_a_frame(clip, model, setting, device)
@@ -145,7 +150,7 @@ def report(rows: list[dict[str, object]]) -> None:
         ratio = "–" if row["ratio_to_unet"] is None else f"{row['ratio_to_unet']:.1f}"
         cells = (
             row["size"],
-            row["batch"],
+            row["batch"] or "auto",
             row["precision"],
             f"{row['frames_a_second']:.2f}",
             ratio,
