@@ -1,9 +1,19 @@
 from __future__ import annotations
 
+import ctypes
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 
-from napari_flowmag.device import autocast, is_out_of_memory, resolve_device
+from napari_flowmag.device import (
+    autocast,
+    is_out_of_memory,
+    keep_heap,
+    release_memory,
+    resolve_device,
+)
 from napari_flowmag.errors import FlowmagError
 
 
@@ -33,3 +43,24 @@ def test_networks_compute_as_precisely_as_asked(precision):
     layer = torch.nn.Conv2d(1, 1, 3)
     with autocast(torch.device("cpu"), precision), torch.inference_mode():
         assert layer(torch.zeros(1, 1, 8, 8)).dtype == getattr(torch, precision)
+
+
+def resident() -> int:
+    """Bytes of memory that this process has."""
+    return 4096 * int(Path("/proc/self/statm").read_text().split()[1])
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux" or not hasattr(ctypes.CDLL(None), "malloc_trim"),
+    reason="memory is kept and given back by glibc",
+)
+def test_memory_is_kept_between_frames_and_given_back_after():
+    keep_heap()
+    before = resident()
+    pictures = [torch.ones(2**18) for _ in range(200)]
+    last = pictures.pop()  # at the heap's top: what lies below is not given back by itself
+    del pictures
+    assert resident() - before > 100 * 2**20
+    release_memory(torch.device("cpu"))
+    assert resident() - before < 50 * 2**20
+    assert last.all()
