@@ -164,6 +164,7 @@ class GaussNewtonFlow(nn.Module):
         second: Tensor,
         detach: bool = False,
         maps: nn.Module | None = None,
+        sharpness: float = 1.0,
     ) -> Estimate:
         """Flow from the prepared first frame to a second one.
 
@@ -181,6 +182,8 @@ class GaussNewtonFlow(nn.Module):
         maps : nn.Module, optional
             What else to read off the last step's features, (B, M, h, w): it is brought to full
             resolution as the flow is.
+        sharpness : float
+            Of outlines, see :class:`~napari_flowmag.flow.outlines.Shares`.
         """
         pyramid = _pyramid((second.mean(1, keepdim=True) - prepared.mean) * prepared.gain)
         features = self.matcher.features(_flat(pyramid[DESCRIBED]))
@@ -200,7 +203,7 @@ class GaussNewtonFlow(nn.Module):
                 seen = products(prepared.pictures[i], prepared.levels[i], pyramid[i], flow, ratio)
                 flow, hidden = step(update, seen, context, flow, hidden)
                 steps.append(flow)
-        shares = self.shares(hidden, prepared.outlines)
+        shares = self.shares(hidden, prepared.outlines, sharpness)
         wanted = [GRID * flow] if maps is None else [GRID * flow, maps(hidden).float()]
         height, width = second.shape[-2:]
         full = upsample(torch.cat(wanted, 1), shares)[..., :height, :width]

@@ -29,7 +29,9 @@ class Shares(nn.Sequential):
         start_at(last, torch.zeros(9 * GRID**2))
         super().__init__(nn.Conv2d(width, OUTLINES, 3, 1, 1), nn.LeakyReLU(0.1), last)
 
-    def forward(self, hidden: Tensor, outlines: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(  # type: ignore[override]
+        self, hidden: Tensor, outlines: Tensor, sharpness: float = 1.0
+    ) -> Tensor:
         """Return (B, 9, 16, h, w), positive; the sum along the second axis is 1.
 
         Parameters
@@ -38,13 +40,17 @@ class Shares(nn.Sequential):
             (B, width, h, w): the flow's last features.
         outlines : Tensor
             (B, OUTLINES, h, w): what the reference's pixels add.
+        sharpness : float
+            How much of what was learned counts: at 0 it is linear interpolation.
         """
         first, last = self[0], cast("nn.Conv2d", self[-1])
         seen = F.leaky_relu(first(channels_last(hidden)).float() + outlines, 0.1)
         # On top of linear interpolation's weights, so that smooth motion stays exact. A matrix
         # product, because a convolution's result would have to be brought into this order.
-        bias = cast("Tensor", last.bias) + _LINEAR.to(seen.device)
-        weight = torch.cat([last.weight.flatten(1), bias[:, None]], 1)
+        bias = sharpness * cast("Tensor", last.bias) + _LINEAR.to(seen.device)
+        weight = torch.cat(
+            [sharpness * last.weight.permute(0, 2, 3, 1).flatten(1), bias[:, None]], 1
+        )
         seen = torch.cat([seen.contiguous(), torch.ones_like(seen[:, :1])], 1)
         logits = torch.bmm(weight.expand(len(seen), -1, -1), seen.flatten(2)).float()
         return logits.view(len(seen), 9, GRID**2, *seen.shape[-2:]).softmax(1)

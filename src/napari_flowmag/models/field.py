@@ -30,6 +30,9 @@ from napari_flowmag.warp import MARGIN, sample, sample_spline, splat, spline_coe
 ROUNDS = 6
 """Fixed-point rounds for the sampling field."""
 
+SHARPNESS = 0.4
+"""Of outlines: full ones, which the loss asks for at moderate magnification, fray at large ones."""
+
 REACH = 2.0
 """How far (px) rounds may lead from where they start."""
 
@@ -70,7 +73,7 @@ class FieldMagnifier(Magnifier):
 
     def predict(self, prepared: Prepared, frame: Tensor, alpha: Alpha) -> Tensor:
         """Give motion (2 maps, px) and share of the reference [0, 1]."""
-        estimate = self.flow.estimate(prepared, frame, maps=self.maps)
+        estimate = self.flow.estimate(prepared, frame, maps=self.maps, sharpness=SHARPNESS)
         return torch.cat([estimate.flow, estimate.maps.sigmoid()], 1)
 
     def render(self, prediction: Tensor, reference: Tensor, frame: Tensor, alpha: Alpha) -> Tensor:
