@@ -190,11 +190,13 @@ class Engine:
             return self._batch(view, reference, frames, strength, key)
 
         def one(row: int) -> NDArray[np.float64]:
-            torch.set_num_threads(threads // workers)  # of this thread, and of later ones
             rows = slice(row, row + 1)
             own = reference if len(reference) == 1 else reference[rows]
             return self._batch(view, own, frames[rows], strength, key)
 
+        # For the whole process, as torch has no other way; what else computes in it has them again
+        # after the batch.
+        torch.set_num_threads(threads // workers)
         try:
             with ThreadPoolExecutor(workers, "flowmag") as pool:
                 return np.concatenate(list(pool.map(one, range(len(frames)))))
