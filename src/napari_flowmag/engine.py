@@ -140,14 +140,17 @@ class Engine:
         FlowmagError
             If memory does not even suffice for the smallest piece.
         """
+
+        def batch(rows: slice) -> NDArray[np.float64]:
+            own = reference if len(reference) == 1 else reference[rows]
+            return self._batch(view, own, frames[rows], strength, key)
+
         done: list[NDArray[np.float64]] = []
         at = 0
         while at < len(frames):
-            rows = slice(at, at + self.batch)
-            own = reference if len(reference) == 1 else reference[rows]
             try:
                 with self._interruptible():
-                    done.append(self._together(view, own, frames[rows], strength, key))
+                    done.append(self._together(batch, range(len(frames))[at : at + self.batch]))
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
@@ -172,34 +175,24 @@ class Engine:
                 hook.remove()
 
     def _together(
-        self,
-        view: View,
-        reference: NDArray[Any],
-        frames: NDArray[Any],
-        strength: Strength,
-        key: Hashable,
+        self, batch: Callable[[slice], NDArray[np.float64]], rows: range
     ) -> NDArray[np.float64]:
-        """Magnify a batch at once, or its frames side by side, each with its share of the cores.
+        """Magnify frames at once, or side by side, each with its share of the cores.
 
         Small operations are over before two cores have shared them; a frame for each core keeps
         all busy, and while other programs compute no core waits for another after every operation.
         """
         threads = torch.get_num_threads()
-        workers = min(len(frames), threads) if self._beside else 1
+        workers = min(len(rows), threads) if self._beside else 1
         if workers == 1:
-            return self._batch(view, reference, frames, strength, key)
-
-        def one(row: int) -> NDArray[np.float64]:
-            rows = slice(row, row + 1)
-            own = reference if len(reference) == 1 else reference[rows]
-            return self._batch(view, own, frames[rows], strength, key)
-
+            return batch(slice(rows.start, rows.stop))
         # For the whole process, as torch has no other way; what else computes in it has them again
         # after the batch.
         torch.set_num_threads(threads // workers)
         try:
             with ThreadPoolExecutor(workers, "flowmag") as pool:
-                return np.concatenate(list(pool.map(one, range(len(frames)))))
+                alone = [slice(row, row + 1) for row in rows]
+                return np.concatenate(list(pool.map(batch, alone)))
         finally:
             torch.set_num_threads(threads)
 

@@ -43,8 +43,8 @@ class Shares(nn.Sequential):
         sharpness : float
             How much of what was learned counts: at 0 it is linear interpolation.
         """
-        first, last = self[0], cast("nn.Conv2d", self[-1])
-        seen = F.leaky_relu(first(channels_last(hidden)).float() + outlines, 0.1)
+        first, between, last = self[0], self[1], cast("nn.Conv2d", self[2])
+        seen = between(first(channels_last(hidden)).float() + outlines)
         # On top of linear interpolation's weights, so that smooth motion stays exact. A matrix
         # product, because a convolution's result would have to be brought into this order.
         bias = sharpness * cast("Tensor", last.bias) + _LINEAR.to(seen.device)
@@ -71,8 +71,9 @@ def upsample(values: Tensor, shares: Tensor) -> Tensor:
     Tensor
         (B, C, 4h, 4w).
     """
-    out = torch.zeros_like(values[:, :, None] * shares[:, :1])
-    for k, near in enumerate(neighbours(values)):
+    first, *rest = neighbours(values)
+    out = shares[:, 0, None] * first[:, :, None]
+    for k, near in enumerate(rest, 1):
         out = torch.addcmul(out, shares[:, k, None], near[:, :, None])
     return F.pixel_shuffle(out.flatten(1, 2), GRID)
 

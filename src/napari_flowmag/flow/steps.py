@@ -57,8 +57,8 @@ class Update(nn.Module):
 
     def trusted(self, hidden: Tensor, noise: Tensor, context: Tensor) -> Tensor:
         """Return how far to trust each px, in (0, 1)."""
-        first, last = cast("nn.Conv2d", self.trust[0]), self.trust[-1]
-        seen = F.leaky_relu(context + self._rest(first, hidden, noise), 0.1)
+        first, between, last = cast("nn.Conv2d", self.trust[0]), self.trust[1], self.trust[2]
+        seen = between(context + self._rest(first, hidden, noise))
         # Training would not find back from ruling motion out.
         weight: Tensor = 0.05 + 0.95 * last(seen).float().sigmoid()
         return weight
