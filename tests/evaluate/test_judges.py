@@ -36,3 +36,23 @@ def test_what_cannot_be_loaded_is_left_out_or_an_error():
 def test_other_judges_have_another_key():
     assert judges_key(["dis"]) == judges_key(["dis"])
     assert judges_key(["dis"]) != judges_key(["dis", "farneback"])
+
+
+def test_weights_on_disk_are_part_of_the_key(tmp_path):
+    path = tmp_path / "raft.pth"
+    path.write_bytes(b"one")
+    before = judges_key([f"raft_large={path}"])
+    path.write_bytes(b"two")
+    assert judges_key([f"raft_large={path}"]) != before
+
+
+def test_raft_judges_by_twenty_updates_from_any_weights(monkeypatch):
+    asked = []
+
+    def load(name, device, **options):
+        asked.append((name, options))
+        return torch.nn.Identity()
+
+    monkeypatch.setattr("napari_flowmag.flow.load_flow", load)
+    load_judges(["raft_large", "raft_large=a.pth"], "cpu")
+    assert [options for _, options in asked] == [{"updates": 20}] * 2

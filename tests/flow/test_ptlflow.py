@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -12,6 +13,10 @@ from napari_flowmag import FlowmagError, load_flow
 
 class Network(nn.Module):
     """Called as ptlflow calls its networks; gives back what tells the channels apart."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(1))
 
     def forward(self, inputs):
         images = inputs["images"]
@@ -51,3 +56,22 @@ def test_without_ptlflow_it_says_so(monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "ptlflow", None)
     with pytest.raises(FlowmagError, match=r"pip install flowmag\[ptlflow\]"):
         load_flow("ptlflow:gmflow")
+
+
+@pytest.mark.parametrize("key", ["state_dict", "model", None])
+def test_weights_are_read_from_disk(requests, tmp_path: Path, key: str | None) -> None:
+    path = tmp_path / "pwcnet.pth"
+    weights = {"module.scale": torch.tensor([3.0])}
+    torch.save({key: weights} if key else weights, path)
+    flow = load_flow(f"ptlflow:pwcnet={path}")
+    assert flow.network.scale == 3
+    assert requests == [("pwcnet", None)]
+
+
+@pytest.mark.parametrize("content", [{"state_dict": {"other": torch.ones(1)}}, {"model": 3}])
+def test_weights_that_do_not_fit_are_one_line(requests, tmp_path: Path, content: dict) -> None:
+    path = tmp_path / "pwcnet.pth"
+    torch.save(content, path)
+    with pytest.raises(FlowmagError, match="does not hold weights of ptlflow's pwcnet") as error:
+        load_flow(f"ptlflow:pwcnet={path}")
+    assert "\n" not in str(error.value)

@@ -64,6 +64,9 @@ def test_the_default_is_the_bundled_file(tmp_path: Path, monkeypatch) -> None:
         ("ptlflow", {}, "unknown flow 'ptlflow'"),
         ("arflow", {}, "options of flow 'arflow': missing a required argument: 'path'"),
         ("dis", {"speed": 3}, "unexpected keyword argument 'speed'"),
+        ("dis=a.pth", {}, "flow 'dis=a.pth': dis takes no file of weights"),
+        ("raft_small=", {}, "unknown flow 'raft_small='"),
+        ("raft_small=missing.pth", {}, "no such file: missing.pth"),
         ("missing.tar", {}, "no such file: missing.tar"),
         ("missing.safetensors", {}, "no such file: missing.safetensors"),
     ],
@@ -72,3 +75,19 @@ def test_what_cannot_be_loaded_is_one_line(name: str, options: dict, reason: str
     with pytest.raises(FlowmagError, match=reason) as error:
         load_flow(name, **options)
     assert "\n" not in str(error.value)
+
+
+def test_weights_on_disk_are_named_after_an_equals_sign(tmp_path: Path) -> None:
+    module = load_flow("raft_small", weights=None)
+    path = tmp_path / "a = b.pth"
+    torch.save(module.network.state_dict(), path)
+    loaded = load_flow(f"raft_small={path}", updates=3)
+    assert loaded.updates == 3
+    for found, expected in zip(loaded.parameters(), module.parameters(), strict=True):
+        assert torch.equal(found, expected)
+
+
+def test_a_checkpoint_may_have_an_equals_sign_in_its_name(tmp_path: Path) -> None:
+    path = tmp_path / "lr=0.1.safetensors"
+    save_checkpoint(path, ARFlow(), kind="flow", architecture="arflow", config={}, training={})
+    assert isinstance(load_flow(path), ARFlow)

@@ -100,7 +100,7 @@ def evaluate(
         list[str] | None,
         typer.Option(
             help="Flow estimator that judges: dis, farneback, default, raft_large, ptlflow:NAME, "
-            "…; may be given several times.",
+            "…, with =FILE for weights on disk; may be given several times.",
             rich_help_panel=_JUDGES,
             show_default=False,
         ),

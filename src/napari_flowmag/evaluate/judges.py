@@ -47,7 +47,7 @@ def load_judges(
     judges: dict[str, Flow] = {}
     for name in names:
         try:
-            judges[name] = _Judge(load_flow(name, device, **OPTIONS.get(name, {})), device)
+            judges[name] = _Judge(load_flow(name, device, **_options(name)), device)
         except FlowmagError as error:
             if optional is None:
                 raise
@@ -74,7 +74,12 @@ def judges_key(names: Sequence[str]) -> str:
     """Return a hash of who judges, and how."""
     from napari_flowmag.evaluate.methods import code_fingerprint
 
-    weights = [Path(name).read_bytes() if Path(name).is_file() else b"" for name in names]
-    parts = [repr([(name, OPTIONS.get(name)) for name in names]).encode(), *weights]
+    files = [Path(name.partition("=")[2] or name) for name in names]
+    weights = [file.read_bytes() if file.is_file() else b"" for file in files]
+    parts = [repr([(name, _options(name)) for name in names]).encode(), *weights]
     parts.append(code_fingerprint().encode())
     return hashlib.sha256(b"".join(parts)).hexdigest()
+
+
+def _options(name: str) -> dict[str, Any]:
+    return OPTIONS.get(name.partition("=")[0], {})

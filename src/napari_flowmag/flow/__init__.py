@@ -41,12 +41,15 @@ class FlowInfo:
         Whether gradients pass through it, as the loss needs.
     factory : str
         ``"package.module:function"`` that makes it from the options.
+    weights : str
+        The option that takes a file of weights, which ``NAME=FILE`` sets; empty if none does.
     """
 
     name: str
     description: str
     differentiable: bool
     factory: str
+    weights: str = ""
 
 
 _ESTIMATORS = {
@@ -63,18 +66,21 @@ _ESTIMATORS = {
             "RAFT, the paper's weights (FlyingChairs, FlyingThings); downloaded by torchvision",
             True,
             "napari_flowmag.flow.raft:raft_large",
+            "weights",
         ),
         FlowInfo(
             "raft_small",
             "RAFT, small (FlyingChairs, FlyingThings); downloaded by torchvision",
             True,
             "napari_flowmag.flow.raft:raft_small",
+            "weights",
         ),
         FlowInfo(
             "arflow",
-            "ARFlow's two-frame PWC-Lite; give the path of its .tar (option path)",
+            "ARFlow's two-frame PWC-Lite; give its .tar as arflow=FILE",
             True,
             "napari_flowmag.flow.arflow:load_arflow",
+            "path",
         ),
         FlowInfo(
             "lucas_kanade",
@@ -99,6 +105,7 @@ _ESTIMATORS = {
             "any network of the ptlflow package (pwcnet, gmflow, …); pip install flowmag[ptlflow]",
             True,
             "napari_flowmag.flow.ptlflow:load_ptlflow",
+            "checkpoint",
         ),
     )
 }
@@ -122,7 +129,8 @@ def load_flow(
     Parameters
     ----------
     name_or_path : str or Path
-        A name of :func:`available_flows`, or the path of a flowmag checkpoint
+        A name of :func:`available_flows`, with ``=FILE`` for weights that are not to be
+        downloaded (``"raft_large=raft.pth"``), or the path of a flowmag checkpoint
         (``.safetensors``) or of ARFlow's weights (``.tar``).
     device : str or torch.device
         Where it computes; ``auto`` takes a GPU if there is one.
@@ -143,8 +151,9 @@ def load_flow(
     from napari_flowmag.checkpoint import import_from
     from napari_flowmag.device import resolve_device
 
-    location, arguments = _resolve(name_or_path)
+    location, arguments, weights = _resolve(name_or_path)
     factory = import_from(location)
+    options |= weights
     try:
         inspect.signature(factory).bind(*arguments, **options)
     except TypeError as error:
@@ -153,21 +162,25 @@ def load_flow(
     return module.to(resolve_device(device)).eval().requires_grad_(False)
 
 
-def _resolve(name_or_path: str | Path) -> tuple[str, tuple[Any, ...]]:
-    """Find the function that makes the estimator, and what it is called with."""
+def _resolve(name_or_path: str | Path) -> tuple[str, tuple[Any, ...], dict[str, Path]]:
+    """Find the function that makes the estimator, what it is called with, and its weights."""
     path = Path(name_or_path)
-    if path.suffix in _READERS:
-        return _READERS[path.suffix], (path,)
-    name, _, variant = str(name_or_path).partition(":")
-    arguments = (variant,) if variant else ()
+    name, equals, file = str(name_or_path).partition("=")
+    name, _, variant = name.partition(":")
     if variant:
         name = f"{name}:NAME"
-    if name not in _ESTIMATORS:
+    info = _ESTIMATORS.get(name)
+    if info is None or (equals and not file):
+        if path.suffix in _READERS:
+            return _READERS[path.suffix], (path,), {}
         raise FlowmagError(
-            f"unknown flow '{name_or_path}': give one of {', '.join(_ESTIMATORS)} "
-            f"or the path of a {' or '.join(_READERS)} file"
+            f"unknown flow '{name_or_path}': give one of {', '.join(_ESTIMATORS)}, with =FILE for "
+            f"weights of your own, or the path of a {' or '.join(_READERS)} file"
         )
-    return _ESTIMATORS[name].factory, arguments
+    if equals and not info.weights:
+        raise FlowmagError(f"flow '{name_or_path}': {info.name} takes no file of weights")
+    weights = {info.weights: Path(file)} if equals else {}
+    return info.factory, (variant,) if variant else (), weights
 
 
 def _load_default() -> nn.Module:

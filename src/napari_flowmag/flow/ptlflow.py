@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from napari_flowmag.checkpoint import read_pickle
 from napari_flowmag.errors import FlowmagError
 from napari_flowmag.flow.frames import to_rgb
 
@@ -44,29 +46,45 @@ class PTLFlow(nn.Module):
         return flows[:, 0]
 
 
-def load_ptlflow(name: str, checkpoint: str | None = "things") -> PTLFlow:
+def load_ptlflow(name: str, checkpoint: str | Path | None = "things") -> PTLFlow:
     """Load a network of ptlflow.
 
     Parameters
     ----------
     name : str
         ptlflow's name: ``pwcnet``, ``gmflow``, ….
-    checkpoint : str or None
-        ptlflow's name of its weights, downloaded on first use, or a path; None: random.
+    checkpoint : str or Path or None
+        ptlflow's name of its weights, downloaded on first use; a Path: a file of weights, of
+        ptlflow or of the network's authors; None: random.
 
     Raises
     ------
     FlowmagError
         If ptlflow is not installed, or has no such network or weights, or they cannot be
-        downloaded.
+        downloaded, read or do not fit.
     """
     ptlflow = _ptlflow()
+    published = None if isinstance(checkpoint, Path) else checkpoint
     try:
-        network = ptlflow.get_model(name, ckpt_path=checkpoint)
+        network = ptlflow.get_model(name, ckpt_path=published)
     except (ValueError, OSError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise FlowmagError(f"ptlflow cannot load {name} ({checkpoint}): {reason}") from error
+    if isinstance(checkpoint, Path):
+        _read_weights(network, name, checkpoint)
     return PTLFlow(network)
+
+
+def _read_weights(network: nn.Module, name: str, path: Path) -> None:
+    """Load a file of ptlflow's, or of authors who keep their weights under another key."""
+    stored: Any = read_pickle(path)
+    for key in ("state_dict", "model"):
+        stored = stored.get(key, stored)
+    try:
+        # Trained on several cards, the parameters' names begin so.
+        network.load_state_dict({str(k).removeprefix("module."): v for k, v in stored.items()})
+    except (AttributeError, RuntimeError, TypeError) as error:
+        raise FlowmagError(f"{path} does not hold weights of ptlflow's {name}") from error
 
 
 def _ptlflow() -> Any:

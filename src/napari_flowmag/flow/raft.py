@@ -120,7 +120,7 @@ def _published(variant: Variant) -> dict[str, Any]:
     except (OSError, RuntimeError) as error:
         raise FlowmagError(
             f"cannot download the weights of RAFT {variant} ({error}): fetch {weights.url} on a "
-            "connected machine and give its path as option weights, or use the flow 'default'"
+            f"connected machine and give it as raft_{variant}=FILE, or use the flow 'default'"
         ) from error
     return state
 
