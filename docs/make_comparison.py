@@ -2,7 +2,7 @@
 
 The bundled model beside a warp, Lucas-Kanade and phase-based magnification, at α = 8 and 20: a
 frame of largest motion, and what a line across the motion shows over time. All clips are generated,
-and the exact answer is shown, too. Needs OpenCV, which the warp takes its flow from.
+and the exact answer is shown, too. Needs OpenCV, which fills the warp's holes.
 """
 
 from __future__ import annotations
