@@ -16,6 +16,8 @@ def test_pictures_are_taken_to_where_the_estimator_computes(monkeypatch):
             return first[:, :2]
 
     monkeypatch.setattr("napari_flowmag.flow.load_flow", lambda name, device: Flow())
+    # Torch's device without values stands for a card, which test machines have not.
+    monkeypatch.setattr("napari_flowmag.device.resolve_device", torch.device)
     judges = load_judges(["mine"], "meta")
     picture = torch.zeros(1, 3, 16, 16)
     assert judges["mine"](picture, picture).shape == (1, 2, 16, 16)
@@ -44,6 +46,27 @@ def test_weights_on_disk_are_part_of_the_key(tmp_path):
     before = judges_key([f"raft_large={path}"])
     path.write_bytes(b"two")
     assert judges_key([f"raft_large={path}"]) != before
+
+
+def test_the_bundled_flows_weights_are_part_of_the_key(tmp_path, monkeypatch):
+    monkeypatch.setattr("napari_flowmag.checkpoint._WEIGHTS", tmp_path)
+    path = tmp_path / "flow_default.safetensors"
+    path.write_bytes(b"one")
+    before = judges_key(["default"])
+    path.write_bytes(b"two")
+    assert judges_key(["default"]) != before
+
+
+@pytest.mark.parametrize("library", ["torch", "torchvision", "opencv-python-headless"])
+def test_another_version_of_a_flows_library_has_another_key(library, monkeypatch):
+    versions = {}
+    monkeypatch.setattr(
+        "napari_flowmag.evaluate.keys.version", lambda name: versions.get(name, "1.0")
+    )
+    before = judges_key(["dis"])
+    assert judges_key(["dis"]) == before
+    versions[library] = "1.1"
+    assert judges_key(["dis"]) != before
 
 
 def test_raft_judges_by_twenty_updates_from_any_weights(monkeypatch):

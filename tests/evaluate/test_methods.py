@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import tifffile
@@ -56,6 +58,22 @@ def test_what_another_program_made(cases, sample, tmp_path):
     assert method.magnify(cases, Case("a", 4.0, lambda: sample), sample) is None
 
 
+def test_shares_for_a_task_of_counts_are_refused_and_counts_are_not(cases, sample, tmp_path):
+    (tmp_path / "waves").mkdir()
+    path = tmp_path / "waves" / "a-1.tif"
+    path.touch()
+    counts, method = sample.frames.astype(np.float32), folder_method("mine", tmp_path)
+    for made in (counts / 5000, np.where(counts > 4000, np.nan, counts / 5000)):
+        tifffile.imwrite(path, made.astype(np.float32), imagej=True, metadata={"axes": "TYX"})
+        with pytest.raises(FlowmagError, match=r"a-1.tif: its values end at 1 .* white is 5000"):
+            method.magnify(cases, cases.cases[0], sample)
+    tifffile.imwrite(path, counts, imagej=True, metadata={"axes": "TYX"})
+    np.testing.assert_array_equal(method.magnify(cases, cases.cases[0], sample), counts)
+    dark = np.zeros(sample.frames.shape, np.uint16)  # whole numbers are read as they are
+    tifffile.imwrite(path, dark, imagej=True, metadata={"axes": "TYX"})
+    np.testing.assert_array_equal(method.magnify(cases, cases.cases[0], sample), dark)
+
+
 def test_pictures_of_8_bits_for_frames_of_floats(cases, tmp_path):
     frames = np.random.default_rng(0).random((2, 24, 32, 3), dtype=np.float32)
     folder = tmp_path / "waves" / "a-1"
@@ -83,6 +101,7 @@ def test_another_folder_or_model_has_another_key(tmp_path):
         ("empty folder", [], [("mine", "")]),
         ("unknown program 'peer:nobody'", ["peer:nobody"], []),
         ("give the band as LOW-HIGH", ["peer:vidmag:fast"], []),
+        ("give the band as LOW-HIGH", ["peer:vidmag:3-1"], []),
         ("two methods are called 'identity'", ["identity", "identity"], []),
     ],
 )
@@ -115,21 +134,77 @@ def test_a_model_is_called_what_the_user_calls_it():
     assert method.key == make_methods(["default"])[0].key
 
 
-def test_another_program_runs_on_clips_long_enough(cases, sample, monkeypatch):
+@pytest.mark.parametrize(
+    ("text", "name", "model"),
+    [
+        ("warp-bilinear:raft_large=raft.pth", "warp-bilinear:raft_large=raft.pth", ...),
+        ("mine=warp-bilinear:raft_small=a/b=1.pth", "mine", "warp-bilinear:raft_small=a/b=1.pth"),
+        ("mine=runs/lr=0.1/model.safetensors", "mine", "runs/lr=0.1/model.safetensors"),
+        ("lr=0.1.safetensors", "lr=0.1.safetensors", ...),  # there is such a file
+        ("phase=lucas-kanade:3", "phase", "lucas-kanade:3"),
+    ],
+)
+def test_a_sign_of_equality_may_be_part_of_a_method(text, name, model, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "lr=0.1.safetensors").touch()
+    (method,) = make_methods([text])
+    assert (method.name, method.model) == (name, text if model is ... else model)
+
+
+@pytest.mark.parametrize(
+    ("method", "file"),
+    [
+        ("warp-nearest", "flow_default.safetensors"),
+        ("warp-bilinear:default", "flow_default.safetensors"),
+        ("warp-bilinear:raft_large=raft.pth", "raft.pth"),
+        ("warp-bilinear:mine.safetensors", "mine.safetensors"),
+    ],
+)
+def test_another_flow_of_a_warp_has_another_key(method, file, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("napari_flowmag.checkpoint._WEIGHTS", tmp_path)
+    (tmp_path / file).write_bytes(b"one")
+    before = model_method(method).key
+    assert model_method(method).key == before
+    (tmp_path / file).write_bytes(b"two")
+    assert model_method(method).key != before
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """What the other program was asked for; it gives the frames in reverse."""
     from napari_flowmag.baselines import peers
 
-    asked = []
+    calls = []
 
     def run(name, frames, alpha, fps, band):
-        asked.append((name, frames.dtype, float(frames.max()) <= 1, alpha, fps, band))
+        calls.append((name, frames.dtype, float(frames.max()) <= 1, alpha, fps, band))
         return frames[::-1]
 
     monkeypatch.setattr(peers, "magnify_with_peer", run)
-    (method,) = make_methods(["peer:vidmag:2-5"])
+    return calls
+
+
+def test_another_program_lets_pass_what_the_task_oscillates_at(cases, sample, asked):
+    own, named = make_methods(["peer:vidmag", "peer:vidmag:4-6"])
+    clip = Sample(np.repeat(sample.frames, 8, axis=0), sample.value_range, fps=20.0)
+    known = replace(clip, band=(1.25, 3.75))  # 16 frames, one period of 1.25 Hz
+    assert own.magnify(cases, cases.cases[0], clip) is None
+    assert own.magnify(cases, cases.cases[0], known) is not None
+    assert named.magnify(cases, cases.cases[0], known) is not None
+    assert [call[-1] for call in asked] == [(1.25, 3.75), (4.0, 6.0)]
+    # A frame fewer, and it is shorter than that.
+    short = replace(known, frames=known.frames[1:])
+    assert own.magnify(cases, cases.cases[0], short) is None
+    assert len(asked) == 2
+
+
+def test_another_program_runs_on_clips_long_enough(cases, sample, asked):
+    (method,) = make_methods(["peer:vidmag:3-5"])
     assert method.magnify(cases, cases.cases[0], sample) is None
     clip = Sample(np.repeat(sample.frames, 4, axis=0), sample.value_range, fps=20.0)
     found = method.magnify(cases, cases.cases[0], clip)
     np.testing.assert_allclose(found, clip.frames[::-1], atol=0.01)
-    assert asked == [("peer:vidmag", np.float32, True, 4.0, 20.0, (2.0, 5.0))]
+    assert asked == [("peer:vidmag", np.float32, True, 4.0, 20.0, (3.0, 5.0))]
     slow = Sample(clip.frames, sample.value_range, fps=8.0)
     assert method.magnify(cases, cases.cases[0], slow) is None

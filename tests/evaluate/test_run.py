@@ -7,6 +7,8 @@ import math
 import re
 import threading
 import xml.etree.ElementTree as ET
+from dataclasses import replace
+from functools import partial
 from html.parser import HTMLParser
 
 import numpy as np
@@ -19,7 +21,8 @@ from napari_flowmag.evaluate.cost import Cost
 from napari_flowmag.evaluate.judges import load_judges
 from napari_flowmag.evaluate.methods import Method, trivial_method
 from napari_flowmag.evaluate.report import make_report, to_json, write_report
-from napari_flowmag.evaluate.run import SetResults, run
+from napari_flowmag.evaluate.report_html import to_html
+from napari_flowmag.evaluate.run import run
 from napari_flowmag.evaluate.store import Result, Store
 from napari_flowmag.evaluate.summary import summarise
 
@@ -93,6 +96,27 @@ def test_pictures_that_are_missing_are_made_again(cases, flows, tmp_path):
     assert len(list((tmp_path / "results").rglob("*.jsonl"))) == 1
 
 
+def test_pictures_of_other_samples_are_not_kept(cases, flows, tmp_path):
+    """As with another seed: the tasks are called the same."""
+
+    def made(fingerprint, light):
+        def lit(make):
+            sample = make()
+            return replace(sample, frames=light * sample.frames, truth=light * sample.truth)
+
+        listed = tuple(replace(c, make=partial(lit, c.make)) for c in cases.cases[:1])
+        drawn = replace(cases, fingerprint=fingerprint, cases=listed)
+        method = Counted().method()
+        found = run([drawn], [method], flows, tmp_path)
+        html = to_html(make_report(found, [method], list(flows), [], tmp_path))
+        return re.findall(r"data:image/png[^\"]*", html)
+
+    first, other = made("abc", 1.0), made("def", 0.8)
+    assert len(first) == len(other) == 7
+    assert not set(first) & set(other)
+    assert made("abc", 1.0) == first
+
+
 def test_a_line_cut_short_is_done_again(cases, flows, tmp_path):
     method = trivial_method("identity")
     store = Store(tmp_path, cases, method, "j")
@@ -119,29 +143,6 @@ def test_the_exact_answer_is_found_to_be_right_and_the_input_is_not(cases, flows
     for mean in same:
         assert mean.figures["factor_ratio"] == pytest.approx(0.2, abs=0.02)
         assert mean.figures["motion_error"] > 2 * exact[0].figures["motion_error"]
-
-
-def test_means_and_ratios():
-    listed = tuple(Case(f"c{i}", 4.0, lambda: None, group="g") for i in range(2))
-    cases = CaseSet("s", "S", "S.", "0", listed)
-
-    def results(*errors: float) -> list[Result]:
-        return [
-            Result(
-                f"c{i}", 4.0, None, {"motion_error[a]": e, "motion_error[b]": 2 * e, "factor": 2}
-            )
-            for i, e in enumerate(errors)
-        ]
-
-    ours = [*results(1.0), Result("c1", 4.0, None, {})]
-    means = summarise(
-        SetResults(cases, {"warp-x": results(1, 3), "warp-y": results(4, 4), "mine": ours})
-    )
-    mine = means[-1]
-    assert (mine.count, mine.x) == (1, 4.0)
-    assert mine.figures["motion_error"] == pytest.approx(1.5)
-    assert mine.figures["motion_error_ratio"] == pytest.approx(0.5)
-    assert mine.figures["factor_ratio"] == pytest.approx(0.5)
 
 
 class Page(HTMLParser):
@@ -189,7 +190,7 @@ def test_the_report_holds_every_method_and_needs_nothing_beside_it(cases, flows,
 
 def test_pictures_show_what_was_made(cases, flows, tmp_path):
     run([cases], [Counted().method()], flows, tmp_path)
-    folder = tmp_path / "pictures" / "waves" / "w0.3"
+    folder = tmp_path / "pictures" / "waves-abc" / "w0.3"
     sample = cases.cases[2].make()
     (made,) = (p for p in folder.glob("right-*.png") if not p.name.endswith(".xt.png"))
     expected = np.round(255 * np.clip(sample.truth[2], 0, 1))

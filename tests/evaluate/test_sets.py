@@ -153,12 +153,40 @@ def test_real_pairs(pair_folder: Path) -> None:
         _set("pairs", quick=False, pairs=pair_folder)
 
 
-def test_a_pairs_fingerprint_is_that_of_its_files(pair_folder: Path) -> None:
+def test_a_pairs_fingerprint_is_that_of_its_files_contents(pair_folder: Path) -> None:
     before = _set("pairs", pairs=pair_folder).fingerprint
     for side in ("frameA", "frameB"):
         noise = np.random.default_rng(0).integers(0, 255, (20, 24, 3), dtype=np.uint8)
         Image.fromarray(noise).save(pair_folder / "test" / side / "0 b.png")
-    assert _set("pairs", pairs=pair_folder).fingerprint != before
+    noisy = _set("pairs", pairs=pair_folder).fingerprint
+    assert noisy != before
+    path = pair_folder / "test/frameB/0 b.png"
+    changed = bytearray(path.read_bytes())
+    changed[-1] ^= 1  # beyond the picture; as large as before
+    path.write_bytes(changed)
+    assert _set("pairs", pairs=pair_folder).fingerprint != noisy
+
+
+@pytest.mark.parametrize("name", ["known", "structure", "microscopy", "lines"])
+def test_a_band_holds_the_frequency_of_the_motion(name: str) -> None:
+    found = {}
+    for case in _set(name, quick=False).cases[:: 3 if name != "lines" else 8]:
+        sample = case.make()
+        way = sample.motion[:, :, sample.moving].astype(np.float64)
+        track = way[:, :, np.abs(way).sum((0, 1)).argmax()]
+        strength = np.abs(np.fft.rfft(track - track.mean(0), axis=0)).sum(1)
+        strongest = np.fft.rfftfreq(len(track), 1 / sample.fps)[strength.argmax()]
+        kind = case.name.partition("-")[0]
+        found[kind] = sample.band and sample.band[0] < strongest < sample.band[1]
+    assert (
+        found
+        == {
+            "known": {"whole": True, "disk": True, "noise": True, "ramp": None},
+            "structure": {"mode1": True, "mode2": True, "mode3": True},
+            "microscopy": {"beating": True, "drifting": None},
+            "lines": {"1px": None, "1.5px": None, "2px": None, "3px": None},
+        }[name]
+    )
 
 
 def test_bad_requests_are_named(tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ def evaluate(
         typer.Option(
             metavar="NAME=DIR",
             help="Frames that another program has magnified: DIR/SET/CASE, a folder of pictures or "
-            "a clip. See --export.",
+            "a clip, with the task's values or in whole numbers. See --export.",
             show_default=False,
         ),
     ] = None,

@@ -36,6 +36,9 @@ class Sample:
         where there are none or nobody knows.
     fps
         Frames per second.
+    band
+        Lowest and highest frequency in Hz that a filter over time is to let pass; None where the
+        motion is no oscillation, or nobody knows.
     """
 
     frames: NDArray[Any]
@@ -45,6 +48,12 @@ class Sample:
     moving: NDArray[np.bool_] | None = None
     still: NDArray[np.bool_] | None = None
     fps: float = 30.0
+    band: tuple[float, float] | None = None
+
+
+def band_around(frequency: float) -> tuple[float, float]:
+    """Return the band of a filter for motion of one frequency: half of it to half as much again."""
+    return 0.5 * frequency, 1.5 * frequency
 
 
 @dataclass(frozen=True)

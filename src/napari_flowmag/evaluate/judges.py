@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_flowmag.errors import FlowmagError
 from napari_flowmag.evaluate.figures import Flow
+from napari_flowmag.evaluate.keys import code_fingerprint, flow_weights, libraries
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -71,14 +71,11 @@ class _Judge:
 
 
 def judges_key(names: Sequence[str]) -> str:
-    """Return a hash of who judges, and how."""
-    from napari_flowmag.evaluate.methods import code_fingerprint
-
-    files = [Path(name.partition("=")[2] or name) for name in names]
-    weights = [file.read_bytes() if file.is_file() else b"" for file in files]
-    parts = [repr([(name, _options(name)) for name in names]).encode(), *weights]
-    parts.append(code_fingerprint().encode())
-    return hashlib.sha256(b"".join(parts)).hexdigest()
+    """Return a hash of who judges, and how: options, weights, code and versions of libraries."""
+    settings = repr([(name, _options(name)) for name in names])
+    weights = [hashlib.sha256(flow_weights(name)).digest() for name in names]
+    texts = [text.encode() for text in (settings, code_fingerprint(), libraries())]
+    return hashlib.sha256(b"".join([*texts, *weights])).hexdigest()
 
 
 def _options(name: str) -> dict[str, Any]:

@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_flowmag.baselines import BASELINES, is_baseline
 from napari_flowmag.errors import FlowmagError
 from napari_flowmag.evaluate.case import Case, CaseSet, Sample
+from napari_flowmag.evaluate.keys import code_fingerprint, flow_weights, libraries
 
 Magnified = NDArray[Any]
 
@@ -23,8 +25,8 @@ IDENTITY = "identity"
 EXACT = "exact"
 """The right answer where it is known: how good a figure can be on a task."""
 
-_BAND = "1-3"  # Hz, around the 1.875 Hz of the clips of known motion
 _LONG = 8  # frames
+_COUNTS = 100.0  # white of a task whose values are grey levels or counts, not shares
 
 _TRIVIAL: dict[str, Callable[[Sample], Magnified | None]] = {
     IDENTITY: lambda sample: sample.frames,
@@ -90,7 +92,7 @@ def make_methods(
     """
     methods = []
     for text in names:
-        title, _, name = text.rpartition("=")
+        title, name = _title(text)
         method = _make(name, device)
         methods.append(replace(method, name=title) if title else method)
     methods += [folder_method(name, folder) for name, folder in outputs]
@@ -98,6 +100,17 @@ def make_methods(
     if twice := sorted({name for name in called if called.count(name) > 1}):
         raise FlowmagError(f"two methods are called '{twice[0]}': give each a name of its own")
     return methods
+
+
+def _title(text: str) -> tuple[str, str]:
+    """Split ``NAME=MODEL``; what is no more than a model has no name of its own.
+
+    The option of a baseline may hold a sign of equality, as the path of a file may.
+    """
+    title, sign, name = text.partition("=")
+    if not sign or is_baseline(text) or Path(text).is_file():
+        return "", text
+    return title, name
 
 
 def _make(name: str, device: str) -> Method:
@@ -125,8 +138,11 @@ def model_method(name: str, device: str = "auto") -> Method:
     from napari_flowmag.models import find_model
 
     path = find_model(name)
-    weights = path.read_bytes() if path is not None and path.is_file() else b""
-    key = hashlib.sha256(name.encode() + weights + code_fingerprint().encode()).hexdigest()
+    if path is None:
+        weights = _weights_of_baseline(name)
+    else:
+        weights = path.read_bytes() if path.is_file() else b""
+    key = _key(name.encode(), weights, libraries().encode())
 
     @functools.cache
     def load() -> Any:
@@ -142,17 +158,28 @@ def model_method(name: str, device: str = "auto") -> Method:
     return Method(name, key, magnify, model=name)
 
 
+def _weights_of_baseline(name: str) -> bytes:
+    plain, _, option = name.partition(":")
+    return flow_weights(option or "default") if BASELINES[plain].option == "FLOW" else b""
+
+
+def _key(*parts: bytes) -> str:
+    return hashlib.sha256(b"".join([*parts, code_fingerprint().encode()])).hexdigest()
+
+
 def peer_method(name: str) -> Method:
     """Return another program that is installed here as a method.
 
-    It filters over time: it has no answer to tasks of fewer than eight frames, nor to those whose
-    frame rate does not allow for its band.
+    It filters over time: it has no answer to tasks of fewer than eight frames, to those in which
+    no frequency is known and none is named, nor to those that are too short for the band, or whose
+    frame rate does not allow for it.
 
     Parameters
     ----------
     name
         A name of :data:`~napari_flowmag.baselines.peers.PEERS`, and perhaps a colon and the band
-        that it lets pass, such as ``peer:pyeulervid:1-3``, which is in Hz.
+        that it lets pass, such as ``peer:pyeulervid:1-3``, which is in Hz; without it that of the
+        task, :attr:`Sample.band`.
 
     Raises
     ------
@@ -162,23 +189,39 @@ def peer_method(name: str) -> Method:
     from napari_flowmag.baselines.peers import PEERS, magnify_with_peer
 
     program, _, text = name.removeprefix("peer:").partition(":")
-    try:
-        low, high = (float(end) for end in (text or _BAND).split("-"))
-    except ValueError:
-        raise FlowmagError(f"'{name}': give the band as LOW-HIGH in Hz, such as {_BAND}") from None
     program = f"peer:{program}"
     if program not in PEERS:
         raise FlowmagError(f"unknown program '{name}': give one of {', '.join(PEERS)}")
+    named = _band(name, text) if text else None
 
     def magnify(cases: CaseSet, case: Case, sample: Sample) -> Magnified | None:
-        if len(sample.frames) < _LONG or high > sample.fps / 2:
+        band = named or sample.band
+        if band is None or not _long_enough(sample, band):
             return None
         black, white = sample.value_range
         frames = (np.asarray(sample.frames, dtype=np.float32) - black) / (white - black)
-        found = magnify_with_peer(program, frames.clip(0, 1), case.alpha, sample.fps, (low, high))
+        found = magnify_with_peer(program, frames.clip(0, 1), case.alpha, sample.fps, band)
         return black + (white - black) * found
 
-    return Method(name, hashlib.sha256(name.encode()).hexdigest(), magnify)
+    return Method(name, _key(name.encode()), magnify)
+
+
+def _band(name: str, text: str) -> tuple[float, float]:
+    try:
+        low, high = (float(end) for end in text.split("-"))
+    except ValueError:
+        low = high = 0.0
+    if not 0 < low < high:
+        raise FlowmagError(f"'{name}': give the band as LOW-HIGH in Hz, such as 1-3")
+    return low, high
+
+
+def _long_enough(sample: Sample, band: tuple[float, float]) -> bool:
+    """Tell whether a clip holds a period of the lower end, and its frame rate the upper end."""
+    low, high = band
+    periods = low * len(sample.frames) / sample.fps
+    enough = len(sample.frames) >= _LONG and round(periods, 6) >= 1
+    return enough and high <= sample.fps / 2
 
 
 def folder_method(name: str, folder: Path) -> Method:
@@ -190,7 +233,8 @@ def folder_method(name: str, folder: Path) -> Method:
         What to call it.
     folder
         Holds ``SET/CASE``, a folder of frames, or ``SET/CASE.EXT``, a clip, in any format that
-        flowmag reads: all frames of the task, the reference included. Tasks may be missing.
+        flowmag reads: all frames of the task, the reference included. Tasks may be missing. Values
+        are the task's, or, in whole numbers of another type than the task's, shares of the largest.
 
     Raises
     ------
@@ -235,24 +279,12 @@ def _read(path: Path, sample: Sample) -> Magnified:
     if np.issubdtype(clip.frames.dtype, np.integer) and sample.frames.dtype != clip.frames.dtype:
         top = float(np.iinfo(clip.frames.dtype).max)
         return np.asarray(low + (high - low) * frames / top, dtype=np.float32)
+    shares = (
+        np.issubdtype(clip.frames.dtype, np.floating) and np.fmax.reduce(frames, axis=None) <= 1
+    )
+    if shares and high >= _COUNTS:
+        raise FlowmagError(
+            f"{path}: its values end at 1 or below, but white is {high:g} in this task: write the "
+            "task's values, or whole numbers"
+        )
     return np.asarray(frames)
-
-
-_ELSEWHERE = ("cli", "_qt", "train", "adapt", "io", "segment")
-_REPORTS = ("cost", "pictures", "published", "report", "run", "store", "summary")
-
-
-@functools.cache
-def code_fingerprint() -> str:
-    """Return a hash of all code of flowmag's that decides about magnified frames and figures."""
-    import napari_flowmag
-
-    root = Path(napari_flowmag.__file__).parent
-    digest = hashlib.sha256()
-    for path in sorted(root.rglob("*.py")):
-        place = path.relative_to(root)
-        elsewhere = place.parts[0] in _ELSEWHERE or place.parts[0].startswith("_")
-        reports = place.parts[0] == "evaluate" and place.stem.split("_")[0] in _REPORTS
-        if not elsewhere and not reports:
-            digest.update(str(place).encode() + path.read_bytes())
-    return digest.hexdigest()

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from napari_flowmag.evaluate.case import Case, CaseSet, Sample
 from napari_flowmag.evaluate.methods import Magnified, Method
-from napari_flowmag.evaluate.store import plain_name
+from napari_flowmag.evaluate.store import plain_name, set_folder
 
 SIDE = 160
 """Largest side of a cut-out, px."""
@@ -30,6 +30,11 @@ def shown_cases(cases: CaseSet) -> list[Case]:
     chosen = sorted({round(i) for i in np.linspace(0, len(values) - 1, _SHOWN)}) if values else []
     # Another one of each group, so that not all show the same scene.
     return [groups[values[i]][n % len(groups[values[i]])] for n, i in enumerate(chosen)]
+
+
+def picture_folder(root: Path, cases: CaseSet, case: Case) -> Path:
+    """Return where the pictures of a task are, below the folder of all pictures."""
+    return root / set_folder(cases) / case.name
 
 
 def has_pictures(folder: Path | None, method: Method) -> bool:

@@ -121,7 +121,10 @@ def write_report(report: Report, out: Path) -> list[Path]:
 
 
 def to_json(report: Report) -> dict[str, Any]:
-    """Return all figures, of each task too, as what JSON can hold; what is not finite is null."""
+    """Return all figures, of each task too, as what JSON can hold; what is not finite is null.
+
+    Among the means, which lack what is unknown, null is infinite.
+    """
     sets = []
     for found, means in zip(report.found, report.means, strict=True):
         cases = found.cases
@@ -151,6 +154,6 @@ def to_json(report: Report) -> dict[str, Any]:
 def _finite(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _finite(one) for key, one in value.items()}
-    if isinstance(value, list):
+    if isinstance(value, (list, tuple)):
         return [_finite(one) for one in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

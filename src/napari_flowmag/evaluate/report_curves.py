@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from napari_flowmag.evaluate.case import CaseSet
-from napari_flowmag.evaluate.summary import MOTION_ERROR, Mean
+from napari_flowmag.evaluate.summary import MOTION_ERROR, MOTION_ERROR_TRUE, Mean
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _SIZE = (6.4, 3.6)  # inches
 _CURVES = {
+    MOTION_ERROR_TRUE: "motion error against the true motion (px)",
     MOTION_ERROR: "motion error (px)",
     "ssim": "SSIM",
     "factor_ratio": "achieved / asked factor",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from napari_flowmag.evaluate.case import CaseSet
 from napari_flowmag.evaluate.methods import Method
-from napari_flowmag.evaluate.pictures import picture_paths, shown_cases
+from napari_flowmag.evaluate.pictures import picture_folder, picture_paths, shown_cases
 from napari_flowmag.evaluate.published import PUBLISHED
 from napari_flowmag.evaluate.report_curves import curves_of
 from napari_flowmag.evaluate.report_tables import competes, cost_table, published_table, tables_of
@@ -57,7 +57,7 @@ def to_html(report: Report) -> str:
 def _shown(cases: CaseSet, methods: Sequence[Method], root: Path) -> list[tuple[str, list[_Shown]]]:
     found = []
     for case in shown_cases(cases):
-        folder = root / cases.name / case.name
+        folder = picture_folder(root, cases, case)
         paths = [(name, folder / f"{name}.png") for name in _GIVEN]
         # What the trivial methods give is there already.
         shown = [method for method in methods if competes(method.name)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -62,7 +63,9 @@ def tables_of(means: Sequence[Mean], flows: Sequence[str]) -> list[Table]:
     if len(flows) > 1:
         place = next(i for i, c in enumerate(columns) if c.key == MOTION_ERROR) + 1
         columns[place:place] = [
-            Column(f"{MOTION_ERROR}[{flow}]", f"Motion error in px by {flow}", 3, "low")
+            Column(
+                f"{MOTION_ERROR}[{flow}]", f"Motion error in px by {flow}", 3, "low", bounded=True
+            )
             for flow in flows
         ]
     there = [c for c in columns if any(c.key in mean.figures for mean in means)]
@@ -73,20 +76,11 @@ def _table(column: Column, means: Sequence[Mean]) -> Table:
     groups = tuple(dict.fromkeys(mean.group for mean in means))
     # Where nobody knows the truth it has no row.
     known = (m.method for m in means if competes(m.method) or column.key in m.figures)
-    methods = dict.fromkeys(known)
-    values = {(m.method, m.group): m.figures.get(column.key) for m in means}
-    best = {
-        group: _best(
-            column, [values.get((method, group)) for method in methods if competes(method)]
-        )
-        for group in groups
-    }
+    best = {group: _best(column, [m for m in means if m.group == group]) for group in groups}
+    found = {(m.method, m.group): m for m in means}
     rows = {
-        method: tuple(
-            _cell(column, values.get((method, g)), best[g] if competes(method) else None)
-            for g in groups
-        )
-        for method in methods
+        method: tuple(_cell(column, found.get((method, group)), best[group]) for group in groups)
+        for method in dict.fromkeys(known)
     }
     return Table(column.title, groups, rows)
 
@@ -96,23 +90,49 @@ def competes(method: str) -> bool:
     return method not in (IDENTITY, EXACT)
 
 
+def _ranks(column: Column, mean: Mean) -> bool:
+    """Tell whether a method is compared: one that did the easy tasks alone is not."""
+    key = column.rank
+    return competes(mean.method) and key in mean.figures and key not in mean.partial
+
+
+def _best(column: Column, means: Sequence[Mean]) -> float | None:
+    """Return the best value in a group of what ranks; None where nobody is the best."""
+    values = [m.figures[column.rank] for m in means if _ranks(column, m)]
+    if len(values) < 2:
+        return None
+    best = min(values, key=lambda value: _distance(column, value))
+    right = [
+        m.figures[column.rank] for m in means if m.method == EXACT and column.rank in m.figures
+    ]
+    for exact in right:
+        below = round(best, column.digits) < round(exact, column.digits)
+        if exact > column.trusted or (column.bounded and below):
+            return None
+    return best
+
+
 def _distance(column: Column, value: float) -> float:
     if isinstance(column.best, float):
         return abs(value - column.best)
     return value if column.best == "low" else -value
 
 
-def _best(column: Column, values: Sequence[float | None]) -> float | None:
-    known = [v for v in values if v is not None]
-    return min(known, key=lambda v: _distance(column, v)) if len(known) > 1 else None
-
-
-def _cell(column: Column, value: float | None, best: float | None) -> Cell:
-    if value is None:
+def _cell(column: Column, mean: Mean | None, best: float | None) -> Cell:
+    if mean is None or column.key not in mean.figures:
         return Cell(NOTHING)
-    text = f"{value:.{column.digits}f}"
+    text = _text(column, mean.figures[column.key])
+    if column.key in mean.partial:
+        done, of = mean.partial[column.key]
+        return Cell(f"{text} ({done} of {of})")
+    if best is None or not _ranks(column, mean):
+        return Cell(text)
     # What looks the same as the best is as good.
-    return Cell(text, best is not None and text == f"{best:.{column.digits}f}")
+    return Cell(text, _text(column, mean.figures[column.rank]) == _text(column, best))
+
+
+def _text(column: Column, value: float) -> str:
+    return "∞" if value == math.inf else f"{value:.{column.digits}f}"
 
 
 def published_table(table: PublishedTable) -> Table:

@@ -17,7 +17,12 @@ from napari_flowmag.evaluate.case import Case, CaseSet, Sample
 from napari_flowmag.evaluate.figures import Flow, input_flows, judge
 from napari_flowmag.evaluate.judges import judges_key
 from napari_flowmag.evaluate.methods import Magnified, Method
-from napari_flowmag.evaluate.pictures import has_pictures, shown_cases, write_pictures
+from napari_flowmag.evaluate.pictures import (
+    has_pictures,
+    picture_folder,
+    shown_cases,
+    write_pictures,
+)
 from napari_flowmag.evaluate.store import Result, Store
 
 Progress = Callable[[int, int], None]
@@ -84,7 +89,8 @@ def run(
         shown = shown_cases(cases)
         for case in cases.cases:
             task = _Task(cases, case, flows)
-            folder = out / "pictures" / cases.name / case.name if case in shown else None
+            wanted = case in shown
+            folder = picture_folder(out / "pictures", cases, case) if wanted else None
             for method, store in zip(methods, stores, strict=True):
                 if cancel is not None and cancel.is_set():
                     raise Cancelled

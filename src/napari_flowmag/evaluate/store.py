@@ -45,7 +45,7 @@ class Store:
 
     def __init__(self, root: Path, cases: CaseSet, method: Method, judged_by: str) -> None:
         name = f"{plain_name(method.name)}-{method.key[:12]}-{judged_by[:12]}.jsonl"
-        self._path = root / f"{cases.name}-{cases.fingerprint[:12]}" / name
+        self._path = root / set_folder(cases) / name
         self.results = {result.case: result for result in self._read()}
 
     def add(self, result: Result) -> None:
@@ -63,6 +63,11 @@ class Store:
         if torn:  # a run was killed while it wrote this line
             self._path.write_text(whole + "\n" if whole else "", encoding="utf-8")
         return [Result(**json.loads(line)) for line in whole.splitlines()]
+
+
+def set_folder(cases: CaseSet) -> str:
+    """Return the name of a set's folder: another one where any of its samples would differ."""
+    return f"{cases.name}-{cases.fingerprint[:12]}"
 
 
 def plain_name(name: str) -> str:

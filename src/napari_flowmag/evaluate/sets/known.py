@@ -10,12 +10,13 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_flowmag.evaluate.case import Case, CaseSet, Sample
+from napari_flowmag.evaluate.case import Case, CaseSet, Sample, band_around
 from napari_flowmag.evaluate.sets.request import Request, fingerprint
 from napari_flowmag.evaluate.sets.scene import still_pixels
 from napari_flowmag.synthetic.clips import (
     AMPLITUDE,
     DISK_RADIUS,
+    FREQUENCY,
     disk_coverage,
     known_motion,
     known_motions,
@@ -61,6 +62,7 @@ def _sample(name: str, alpha: float, every: int, seed: int) -> Sample:
         moving=clip.moving,
         still=None if clip.moving.all() else _around_the_disk(alpha, clip.moving.shape),
         fps=clip.fps,
+        band=None if name == "ramp" else band_around(FREQUENCY),
     )
 
 

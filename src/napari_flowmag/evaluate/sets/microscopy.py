@@ -15,7 +15,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_flowmag.evaluate.case import Case, CaseSet, Sample
+from napari_flowmag.evaluate.case import Case, CaseSet, Sample, band_around
 from napari_flowmag.evaluate.sets.request import Request, fingerprint, generator
 from napari_flowmag.evaluate.sets.scene import still_pixels
 from napari_flowmag.synthetic.blobs import Blobs
@@ -25,7 +25,8 @@ ALPHAS = (5.0, 10.0, 20.0)
 KINDS = ("beating", "drifting")
 AMPLITUDE = 0.4  # px
 SIZE = (256, 256)
-_FRAMES = 8
+_FRAMES = 8  # one beat
+_FPS = 30.0
 _CELLS = 2  # of each kind and brightness
 _RADIUS = 84.0  # px, of the cell in the mean
 _PSF = 1.3  # px
@@ -149,6 +150,8 @@ def _sample(kind: str, photons: float, number: int, alpha: float, seed: int) -> 
         motion=(times[:, None, None, None] * field).astype(np.float32),
         moving=np.asarray(np.hypot(*field) > 0.1 * AMPLITUDE),
         still=still_pixels(np.asarray(changes | shown.inside, dtype=np.float32)),
+        fps=_FPS,
+        band=band_around(_FPS / _FRAMES) if kind == "beating" else None,
     )
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from napari_flowmag.errors import FlowmagError
 from napari_flowmag.evaluate.case import Case, CaseSet, Sample
-from napari_flowmag.evaluate.sets.request import Request, fingerprint, listing
+from napari_flowmag.evaluate.sets.request import Request, contents, fingerprint
 
 if TYPE_CHECKING:
     from napari_flowmag.train.data import PairFolder
@@ -46,7 +46,7 @@ def make_set(request: Request) -> CaseSet:
         name="pairs",
         title="Real pairs",
         description="Pairs of frames of real videos with small motions.",
-        fingerprint=fingerprint("pairs", _VERSION, listing(sides, folder.root)),
+        fingerprint=fingerprint("pairs", _VERSION, contents(sides, folder.root)),
         cases=tuple(
             Case(f"{name}-a{alpha}", float(alpha), partial(_sample, chosen, index))
             for index, name in enumerate(_case_names(chosen.names))

@@ -39,6 +39,14 @@ def fingerprint(*parts: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def contents(paths: Iterable[Path], root: Path) -> list[list[str]]:
+    """Return names and hashes of files, for a fingerprint."""
+    return sorted(
+        [path.relative_to(root).as_posix(), hashlib.sha256(path.read_bytes()).hexdigest()]
+        for path in paths
+    )
+
+
 def listing(paths: Iterable[Path], root: Path) -> list[list[Any]]:
     """Return names and sizes of files, for a fingerprint."""
     return sorted([path.relative_to(root).as_posix(), path.stat().st_size] for path in paths)

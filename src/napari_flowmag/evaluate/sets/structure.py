@@ -10,7 +10,7 @@ from functools import partial
 
 import numpy as np
 
-from napari_flowmag.evaluate.case import Case, CaseSet, Sample
+from napari_flowmag.evaluate.case import Case, CaseSet, Sample, band_around
 from napari_flowmag.evaluate.sets.request import Request, fingerprint, generator
 from napari_flowmag.evaluate.sets.scene import grey_levels, still_pixels
 from napari_flowmag.synthetic.beam import (
@@ -73,6 +73,7 @@ def _sample(order: int, alpha: float, every: int, seed: int) -> Sample:
         moving=_moving(order),
         still=still_pixels(_reached(alpha)),
         fps=bending_frequency(order) * len(swing),
+        band=band_around(bending_frequency(order)),
     )
 
 
