@@ -88,6 +88,7 @@ def test_contradictions_are_refused_in_one_line(make, message):
         ("micrometer", "µm"),
         ("nanometer", "nm"),
         ("inch", "in"),
+        ("picometer", "pm"),
     ],
 )
 def test_units_have_one_name_in_a_clip(name, symbol):

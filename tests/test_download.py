@@ -25,6 +25,13 @@ def server():
         def do_GET(self):
             asked = self.headers.get("Range")
             type(self).ranges.append(asked)
+            if self.path == "/nonsense":
+                self.wfile.write(b"no\r\nanswer\r\n\r\n")
+                return
+            if self.path == "/pieces":  # the second of which never comes
+                self.wfile.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+                self.wfile.write(b"100\r\n" + CONTENT[:256] + b"\r\n100\r\n" + CONTENT[:9])
+                return
             start = int(re.match(r"bytes=(\d+)-", asked).group(1)) if asked else 0
             if self.path != "/file":
                 self.send_error(404)
@@ -77,6 +84,14 @@ def test_it_goes_on_where_it_broke_off(server, tmp_path):
     handler.cut, handler.ranges = None, []
     assert download(url, tmp_path / "file", SHA256).read_bytes() == CONTENT
     assert handler.ranges == ["bytes=300000-"]
+
+
+@pytest.mark.parametrize("answer", ["nonsense", "pieces"])
+def test_an_answer_that_is_none_or_stops_is_one_line(server, tmp_path, answer):
+    _, url = server
+    with pytest.raises(FlowmagError, match=r"cannot fetch .* try again") as caught:
+        download(url.replace("file", answer), tmp_path / "file", SHA256)
+    assert "\n" not in str(caught.value)
 
 
 def test_another_file_is_refused(server, tmp_path):

@@ -52,21 +52,20 @@ def clip_layers(clip: Clip) -> list[LayerData]:
     """
     count = clip.sizes.get("C")
     if count is None:
-        return [(clip.frames, _settings(clip, clip.frames), "image")]
+        return [(clip.frames, _settings(clip, clip.frames, clip.name), "image")]
     names = clip.channel_names or tuple(f"C{c}" for c in range(count))
     colours = _TWO_COLOURS if count == 2 else _COLOURS
     layers: list[LayerData] = []
     for c, name in enumerate(names):
         frames = clip.frames[(slice(None),) * clip.axes.index("C") + (c,)]
-        settings = _settings(clip, frames, c)
-        settings["name"] = f"{clip.name} {name}"
+        settings = _settings(clip, frames, f"{clip.name} {name}", c)
         if count > 1 and not settings["rgb"]:
             settings |= {"colormap": colours[c % len(colours)], "blending": "additive"}
         layers.append((frames, settings, "image"))
     return layers
 
 
-def _settings(clip: Clip, frames: Any, channel: int | None = None) -> dict[str, Any]:
+def _settings(clip: Clip, frames: Any, name: str, channel: int | None = None) -> dict[str, Any]:
     axes = "".join(a for a in clip.axes if a not in "CS")
     size = dict(zip(clip.spatial_axes, clip.pixel_size or (), strict=False))
     if clip.fps:
@@ -77,8 +76,10 @@ def _settings(clip: Clip, frames: Any, channel: int | None = None) -> dict[str, 
     own = {"axes": clip.axes, "fps": clip.fps, "array": frames.name, **clip.metadata}
     if channel is not None:
         own |= {"channel": channel, "channel_count": clip.sizes["C"]}
+    if clip.channel_names is not None:
+        own |= {"channel_name": clip.channel_names[channel or 0], "layer_name": name}
     return {
-        "name": clip.name,
+        "name": name,
         "rgb": "S" in clip.axes,
         "scale": tuple(size.get(a, 1.0) for a in axes),
         "units": tuple(unit[a] for a in axes),

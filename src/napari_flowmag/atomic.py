@@ -17,8 +17,9 @@ def replacing(path: Path) -> Iterator[Path]:
     """Give a temporary name beside `path`; what lies there is renamed to `path` at the end.
 
     On an error, an interrupt included, what was written is removed and `path` is as it was. Both a
-    file and a folder can be written.
+    file and a folder can be written. Where `path` is a link, what it leads to is replaced.
     """
+    path = _behind_links(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     _remove(temporary)
     try:
@@ -57,9 +58,13 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 def discard_parts(*paths: Path) -> None:
     """Remove what writers of some files left that were killed; nobody may be writing them now."""
-    for path in paths:
+    for path in map(_behind_links, paths):
         for part in path.parent.glob(f".{escape(path.name)}.*.part"):
             _remove(part)
+
+
+def _behind_links(path: Path) -> Path:
+    return Path(os.path.realpath(path))
 
 
 def _remove(path: Path) -> None:

@@ -46,7 +46,8 @@ class Clip:
     channel_names
         One for each channel; None if they have no names.
     metadata
-        What else the file told: ``"path"``, ``"format"`` and flowmag's own ``"provenance"``.
+        What else the file told: ``"path"``, ``"format"``, flowmag's own ``"provenance"``, and the
+        ``"pixel_aspect"`` of videos whose pixels are no squares, width over height as ``"4/3"``.
 
     Raises
     ------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import http.client
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -55,8 +56,10 @@ def download(
             part.unlink()
             raise FlowmagError(f"{url} is not the file that was meant (its hash is {found[:16]}…)")
         part.rename(path)
-    except urllib.error.URLError as error:
-        reason = getattr(error, "reason", error)
+    except (urllib.error.URLError, http.client.HTTPException) as error:
+        # The latter is what http says about answers that stop in the middle, or are none; what it
+        # quotes of them may be several lines.
+        reason = " ".join(str(getattr(error, "reason", error)).split())
         raise FlowmagError(f"cannot fetch {url}: {reason}; try again, it goes on there") from error
     except OSError as error:
         raise FlowmagError(f"cannot fetch {url} to {path}: {error}") from error

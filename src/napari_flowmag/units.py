@@ -23,6 +23,7 @@ class _Time:
 
 
 _LENGTHS = (
+    Length("pm", "pm", "picometer", 1e-12, ("picometre", "picometers")),
     Length("Å", "angstrom", "angstrom", 1e-10, ("ångström",)),
     Length("nm", "nm", "nanometer", 1e-9, ("nanometre", "nanometers")),
     # U+03BC is the Greek letter, U+00B5 the micro sign; ImageJ writes the latter as an escape.
@@ -39,12 +40,13 @@ _LENGTHS = (
     Length("in", "inch", "inch", 0.0254, ("inches", '"')),
 )
 _TIMES = (
-    _Time(1e-9, ("ns", "nanosecond")),
-    _Time(1e-6, ("µs", "\u03bcs", "us", "\\u00b5s", "microsecond")),
-    _Time(1e-3, ("ms", "msec", "millisecond")),
-    _Time(1.0, ("s", "sec", "second", "seconds")),
-    _Time(60.0, ("min", "minute", "minutes")),
-    _Time(3600.0, ("h", "hr", "hour", "hours")),
+    _Time(1e-9, ("ns", "nsec", "nanosecond", "nanoseconds")),
+    _Time(1e-6, ("µs", "\u03bcs", "us", "usec", "\\u00b5s", "microsecond", "microseconds")),
+    _Time(1e-3, ("ms", "msec", "millisecond", "milliseconds")),
+    _Time(1.0, ("s", "sec", "secs", "second", "seconds")),
+    _Time(60.0, ("min", "mins", "minute", "minutes")),
+    _Time(3600.0, ("h", "hr", "hrs", "hour", "hours")),
+    _Time(86400.0, ("d", "day", "days")),
 )
 _BY_NAME = {
     name.lower(): unit

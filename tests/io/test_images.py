@@ -49,6 +49,52 @@ def test_sixteen_bits_are_kept(tmp_path, suffix, shape):
     np.testing.assert_array_equal(np.asarray(clip.frames), frames)
 
 
+@pytest.mark.parametrize("count", [2, 3, 4])
+@pytest.mark.parametrize("kind", ["samples", "pages"])
+def test_channels_of_a_picture_are_all_read(tmp_path, count, kind):
+    values = RNG.integers(0, 4000, (3, count, 24, 32), np.uint16)
+    for t, frame in enumerate(values):
+        path = tmp_path / f"{t}.tif"
+        if kind == "pages":
+            tifffile.imwrite(path, frame, imagej=True, metadata={"axes": "CYX"})
+        else:
+            stored = np.moveaxis(frame, 0, -1)
+            tifffile.imwrite(path, stored, photometric="minisblack", planarconfig="contig")
+    assert is_clip(tmp_path)
+    clip = read_clip(tmp_path)
+    assert clip.axes == "TCYX"
+    np.testing.assert_array_equal(np.asarray(clip.frames), values)
+
+
+def test_opacity_beside_a_single_grey_is_no_channel(tmp_path):
+    tifffile.imwrite(
+        tmp_path / "a.tif",
+        np.stack([GREY[0], GREY[1]], -1),
+        photometric="minisblack",
+        planarconfig="contig",
+        extrasamples=["unassalpha"],
+    )
+    clip = read_clip(tmp_path)
+    assert clip.axes == "TYX"
+    np.testing.assert_array_equal(clip.frame(0), GREY[0])
+
+
+def test_a_folder_of_tiffs_has_the_scale_of_its_first(tmp_path):
+    for t in range(3):
+        tifffile.imwrite(
+            tmp_path / f"{t}.tif",
+            GREY[t],
+            imagej=True,
+            resolution=(4, 2),
+            metadata={"axes": "YX", "unit": "um", "finterval": 0.5},
+        )
+    clip = read_clip(tmp_path)
+    assert (clip.pixel_size, clip.unit, clip.fps) == ((0.5, 0.25), "µm", 2)
+    (tmp_path / "flowmag.json").write_text('{"flowmag": "1", "fps": 7, "pixel_size": null}')
+    clip = read_clip(tmp_path)
+    assert (clip.pixel_size, clip.unit, clip.fps) == ((0.5, 0.25), "µm", 7)
+
+
 def test_jpegs_are_turned_as_the_camera_was_held(tmp_path):
     picture = np.zeros((24, 32), np.uint8)
     picture[:12, :16] = 200

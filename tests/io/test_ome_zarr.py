@@ -16,7 +16,7 @@ AXES = [
 SCALE = [{"type": "scale", "scale": [40.0, 1.0, 1000.0, 250.0, 200.0]}]
 
 
-def store(path, *, version, axes=AXES, values=VALUES, **multiscale):
+def store(path, *, version, axes=AXES, values=VALUES, scale=None, **multiscale):
     """Write an image as others do, with a level of half the size beside the full one."""
     form = 3 if version == "0.5" else 2
     group = zarr.create_group(path, zarr_format=form)
@@ -24,7 +24,7 @@ def store(path, *, version, axes=AXES, values=VALUES, **multiscale):
     group.create_array("half", data=values[..., ::2, ::2])
     datasets = [{"path": "full"}, {"path": "half"}]
     if version in ("0.4", "0.5"):
-        datasets[0]["coordinateTransformations"] = SCALE
+        datasets[0]["coordinateTransformations"] = scale or SCALE
     image = {
         "multiscales": [{"datasets": datasets, **({"axes": axes} if axes else {}), **multiscale}],
         "omero": {"channels": [{"label": "DAPI"}, {"label": "actin"}]},
@@ -54,6 +54,27 @@ def test_scales_of_image_and_level_multiply(tmp_path):
     doubled = [{"type": "scale", "scale": [2.0] * 5}]
     path = store(tmp_path / "a.zarr", version="0.4", coordinateTransformations=doubled)
     assert read_clip(path).pixel_size == (2000, 500, 400)
+
+
+@pytest.mark.parametrize(
+    ("unit", "size"),
+    [
+        ("micrometer", (1e6, 250, 200)),
+        ("picometer", (1, 250, 200)),
+        (None, (1000, 250, 200)),
+        ("pixel", (1, 250, 200)),
+    ],
+)
+def test_lengths_in_several_units(tmp_path, unit, size):
+    axes = [a if a["name"] != "z" else {**a, "unit": unit} for a in AXES]
+    clip = read_clip(store(tmp_path / "a.zarr", version="0.4", axes=axes))
+    assert (clip.pixel_size, clip.unit) == (size, "nm")
+
+
+def test_numbers_that_are_none_are_unknown(tmp_path):
+    scale = [{"type": "scale", "scale": [float("inf"), 1.0, float("nan"), 250.0, 200.0]}]
+    clip = read_clip(store(tmp_path / "a.zarr", version="0.4", scale=scale))
+    assert (clip.fps, clip.pixel_size, clip.unit) == (None, (1, 250, 200), "nm")
 
 
 def test_a_picture_of_two_axes_is_one_frame(tmp_path):

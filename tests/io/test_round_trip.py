@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import tempfile
 from pathlib import Path
 
@@ -24,8 +26,8 @@ OME_TYPES = [t for t in TYPES if t not in ("uint64", "int64", "float16")]
 @st.composite
 def clips(draw, axes=AXES, dtypes=TYPES):
     names = draw(st.sampled_from(axes))
-    # TIFF knows neither depth nor channels of length one, and tifffile no ImageJ stack one px wide.
-    smallest = {"T": 1, "Z": 2, "C": 2, "Y": 1, "X": 2}
+    # TIFF knows neither depth nor channels of length one.
+    smallest = {"T": 1, "Z": 2, "C": 2, "Y": 1, "X": 1}
     shape = [draw(st.sampled_from([3, 4])) if a == "S" else 0 for a in names]
     shape = [n or draw(st.integers(smallest[a], 6)) for a, n in zip(names, shape, strict=True)]
     dtype = np.dtype(draw(st.sampled_from(dtypes)))
@@ -104,6 +106,24 @@ def test_a_depth_of_one_is_no_hindrance_to_pictures(tmp_path, name):
     clip = Clip.from_array(values, "TZCYX", fps=5, pixel_size=(3, 0.5, 0.25), unit="µm")
     again = read_clip(write_clip(clip, tmp_path / name))
     assert (len(again), again.fps, again.pixel_size) == (3, 5, (0.5, 0.25))
+
+
+@pytest.mark.parametrize("axes", ["TYX", "TYXS"])
+@pytest.mark.parametrize("name", ["clip.tif", "clip.ome.tif", "clip.ome.zarr", "clip.mp4", "clip"])
+def test_the_name_of_a_single_channel_is_kept(tmp_path, name, axes):
+    values = np.zeros((3, 16, 16, 3)[: len(axes)], np.uint8)
+    clip = Clip.from_array(values, axes, channel_names=("GFP",))
+    assert read_clip(write_clip(clip, tmp_path / name)).channel_names == ("GFP",)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names are UTF-8 there")
+@pytest.mark.parametrize("name", ["clip.tif", "clip.ome.tif", "clip.ome.zarr", "clip.mp4", "clip"])
+def test_a_clip_may_come_from_a_file_whose_name_is_not_utf_8(tmp_path, name):
+    source = tmp_path / os.fsdecode(b"caf\xe9.tif")
+    write_clip(Clip.from_array(np.zeros((3, 16, 16), np.uint8), "TYX"), source)
+    clip = read_clip(source)
+    assert clip.name == "caf?"
+    assert len(read_clip(write_clip(clip, tmp_path / name))) == 3
 
 
 @pytest.mark.parametrize("name", ["again.tif", "again.ome.zarr", "again"])

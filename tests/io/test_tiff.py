@@ -61,6 +61,43 @@ def test_colour_by_pixel_or_by_plane(tmp_path, planar, compression):
     check(tmp_path / "a.tif", COLOUR, "TYXS")
 
 
+@pytest.mark.parametrize("planar", ["contig", "separate"])
+@pytest.mark.parametrize("photometric", ["minisblack", "miniswhite"])
+@pytest.mark.parametrize("count", [2, 3, 4])
+def test_samples_of_grey_pages_are_channels(tmp_path, planar, photometric, count):
+    values = RNG.integers(200, 1500, (3, count, 16, 20), np.uint16)
+    with tifffile.TiffWriter(tmp_path / "a.tif") as tif:
+        for frame in values:
+            stored = frame if planar == "separate" else np.moveaxis(frame, 0, -1)
+            tif.write(stored, photometric=photometric, planarconfig=planar, metadata=None)
+    check(tmp_path / "a.tif", values, "TCYX")
+
+
+SAMPLES = """<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"><Image ID="Image:0">
+<Pixels ID="Pixels:0" DimensionOrder="XYCZT" Type="uint16" SizeX="20" SizeY="16" SizeZ="1"
+SizeC="4" SizeT="3">{channels}<TiffData/></Pixels></Image></OME>"""
+
+
+@pytest.mark.parametrize("names", [("a", "b", "c", "d"), ("all",)])
+def test_ome_channels_stored_as_samples(tmp_path, names):
+    values = RNG.integers(200, 1500, (3, 4, 16, 20), np.uint16)
+    channels = "".join(
+        f'<Channel ID="Channel:0:{i}" Name="{name}" SamplesPerPixel="4"/>'
+        for i, name in enumerate(names)
+    )
+    with tifffile.TiffWriter(tmp_path / "a.ome.tif") as tif:
+        for t, frame in enumerate(values):
+            tif.write(
+                frame,
+                photometric="minisblack",
+                planarconfig="separate",
+                metadata=None,
+                description=None if t else SAMPLES.format(channels=channels),
+            )
+    clip = check(tmp_path / "a.ome.tif", values, "TCYX")
+    assert clip.channel_names == (names if len(names) == 4 else None)
+
+
 def test_pages_written_one_by_one(tmp_path):
     with tifffile.TiffWriter(tmp_path / "a.tif") as tif:
         for frame in STACK:
@@ -91,12 +128,6 @@ def test_imagej_hyperstack(tmp_path, truncate):
         tmp_path / "a.tif", values, "TZCYX", fps=25, pixel_size=(2.5, 0.65, 0.325), unit="µm"
     )
     assert clip.channel_names == ("DAPI", "actin")
-
-
-def test_imagej_times_in_other_units(tmp_path):
-    metadata = {"axes": "TYX", "finterval": 5, "tunit": "min"}
-    tifffile.imwrite(tmp_path / "a.tif", STACK, imagej=True, metadata=metadata)
-    check(tmp_path / "a.tif", STACK, "TYX", fps=1 / 300)
 
 
 def test_imagej_slices_are_time_unless_they_have_a_distance(tmp_path):
@@ -130,12 +161,6 @@ def test_ome_axes_in_any_order(tmp_path, order):
     )
     assert clip.channel_names == ("one", "two")
     assert clip.name == "a"
-
-
-def test_ome_times_of_planes_give_the_mean_rate(tmp_path):
-    metadata = {"axes": "TYX", "Plane": {"DeltaT": [0.0, 0.1, 0.19, 0.31, 0.4]}}
-    tifffile.imwrite(tmp_path / "a.ome.tif", STACK, metadata=metadata)
-    check(tmp_path / "a.ome.tif", STACK, "TYX", fps=10)
 
 
 def test_a_pyramid_gives_its_full_resolution(tmp_path):
@@ -180,15 +205,6 @@ def test_an_ome_clip_with_a_file_missing_is_refused(two_files):
     (two_files / "part1.ome.tif").unlink()
     with pytest.raises(FlowmagError, match="some of its frames are not there"):
         read_clip(two_files / "part0.ome.tif")
-
-
-def test_resolution_in_centimetres_is_a_pixel_size_and_dots_per_inch_are_not(tmp_path):
-    tifffile.imwrite(
-        tmp_path / "a.tif", STACK, resolution=(20000, 10000), resolutionunit="CENTIMETER"
-    )
-    check(tmp_path / "a.tif", STACK, "TYX", pixel_size=(1.0, 0.5), unit="µm")
-    tifffile.imwrite(tmp_path / "b.tif", STACK, resolution=(72, 72), resolutionunit="INCH")
-    assert read_clip(tmp_path / "b.tif").pixel_size is None
 
 
 def test_channels_without_time(tmp_path):

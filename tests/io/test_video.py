@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import pickle
+import shutil
 import struct
+import subprocess
+import sys
+from fractions import Fraction
 
 import av
 import numpy as np
 import pytest
 
-from napari_flowmag import FlowmagError, read_clip
+from napari_flowmag import FlowmagError, read_clip, write_clip
 from napari_flowmag.io._video_index import scan
 from napari_flowmag.io.video import _KEPT_FRAMES, _Decoder
 
@@ -102,19 +106,98 @@ def test_a_table_of_greys_is_grey(tmp_path, levels):
     np.testing.assert_array_equal(np.asarray(clip.frames)[:, 0, 0], levels)
 
 
-@pytest.mark.parametrize("quarters", [1, 2, 3])
-def test_a_phone_held_upright_gives_an_upright_clip(tmp_path, encode, quarters):
-    picture = np.zeros((48, 64), np.uint8)
-    picture[:24, :32] = 200  # top left
-    path = encode(tmp_path / "a.mp4", "libx264", "yuv420p", frames=[picture] * 2)
+def trim(path, start, count):
+    """Hide all but some frames as editors do that encode nothing anew: by an edit list."""
+    content = bytearray(path.read_bytes())
+    movie, track = (
+        struct.unpack_from(">I", content, content.index(box) + 16)[0] for box in (b"mvhd", b"mdhd")
+    )
+    place = content.index(b"elst") + 12  # ISO 14496-12, 8.6.6, version 0
+    (first,) = struct.unpack_from(">i", content, place + 4)
+    struct.pack_into(">Ii", content, place, count * movie // 25, first + start * track // 25)
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(("start", "count"), [(0, 8), (25, 11), (23, 4)])
+def test_frames_that_were_trimmed_away_are_left_out(tmp_path, encode, levels, start, count):
+    path = encode(tmp_path / "a.mp4", "libx264", "yuv420p")
+    trim(path, start, count)
+    clip = read_clip(path)
+    shown = levels[start : start + count]
+    assert len(clip) == count
+    for t in np.random.default_rng(0).permutation(count):
+        assert clip.frame(int(t)).mean() == pytest.approx(shown[t], abs=4)
+
+
+def test_a_trimmed_video_that_was_cut_off_is_refused(tmp_path, encode):
+    path = encode(tmp_path / "a.mp4", "libx264", "yuv420p", options={"g": "1"})
+    fast = tmp_path / "b.mp4"
+    index_in_front(path, fast)
+    trim(fast, 0, 8)
+    content = fast.read_bytes()
+    fast.write_bytes(content[: len(content) * 2 // 3])
+    with pytest.raises(FlowmagError, match=r"cut off: it announces 36 frames and holds \d+$"):
+        read_clip(fast)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the peak of memory from /proc")
+def test_opening_a_video_does_not_take_the_whole_file_into_memory(tmp_path, encode):
+    frames = [np.zeros((1024, 1024), np.uint8)] * 60
+    path = encode(tmp_path / "a.avi", "rawvideo", "gray", frames=frames)
+    code = f"""
+import re
+from pathlib import Path
+import av
+from napari_flowmag.io._video_index import scan
+def peak():
+    return int(re.search("VmHWM:\\s*([0-9]+) kB", Path("/proc/self/status").read_text())[1])
+before = peak()
+assert scan(Path({str(path)!r})).count == 60
+print(peak() - before)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 30_000  # kB, of the 60,000 that the file has
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no colons in names")
+def test_a_colon_in_the_name_makes_no_protocol_of_it(tmp_path, encode, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    encode(tmp_path / "a.mp4", "libx264", "yuv420p")
+    shutil.copy("a.mp4", "12:30:00.mp4")
+    clip = read_clip("12:30:00.mp4")
+    assert (len(clip), clip.name) == (36, "12:30:00")
+    assert len(read_clip(write_clip(clip, "12:31:00.mp4"))) == 36
+
+
+def turn(path, quarters):
+    """Turn a video as the phone does that was held upright; the matrix turns clockwise."""
     content = bytearray(path.read_bytes())
     matrix = content.index(b"tkhd") + 4 + 4 + 20 + 16  # ISO 14496-12, 8.3.2, version 0
     cos, sin = [(0, 1), (-1, 0), (0, -1)][quarters - 1]
     turned = [cos, sin, 0, -sin, cos, 0, 0, 0]
     content[matrix : matrix + 36] = struct.pack(">9i", *(v << 16 for v in turned), 1 << 30)
     path.write_bytes(content)
+
+
+def test_pixels_that_are_no_squares_stay_so(tmp_path, encode):
+    clip = read_clip(encode(tmp_path / "a.mp4", "libx264", "yuv420p"))
+    assert "pixel_aspect" not in clip.metadata
+    wide = clip.replace(metadata={"pixel_aspect": "4/3"})
+    path = write_clip(wide, tmp_path / "b.mp4")
+    with av.open(str(path)) as container:
+        assert container.streams.video[0].sample_aspect_ratio == Fraction(4, 3)
+    assert read_clip(path).metadata["pixel_aspect"] == "4/3"
+    turn(path, 1)
+    assert read_clip(path).metadata["pixel_aspect"] == "3/4"
+
+
+@pytest.mark.parametrize("quarters", [1, 2, 3])
+def test_a_phone_held_upright_gives_an_upright_clip(tmp_path, encode, quarters):
+    picture = np.zeros((48, 64), np.uint8)
+    picture[:24, :32] = 200  # top left
+    path = encode(tmp_path / "a.mp4", "libx264", "yuv420p", frames=[picture] * 2)
+    turn(path, quarters)
     shown = read_clip(path).frame(0)[..., 0]
-    # The matrix turns clockwise.
     np.testing.assert_allclose(shown, np.rot90(picture, -quarters), atol=40)
 
 
@@ -147,9 +230,28 @@ def test_a_video_that_was_cut_off_is_refused(tmp_path, encode, name, codec, pixe
         read_clip(path)
 
 
-def test_a_video_with_its_index_in_front_tells_how_many_frames_are_missing(tmp_path, encode):
-    path = encode(tmp_path / "a.mp4", "libx264", "yuv420p", options={"movflags": "+faststart"})
-    with av.open(str(path)) as stored, av.open(str(tmp_path / "b.mp4"), "w") as copy:
+def test_an_avi_file_that_was_piped_or_not_finished_is_read(tmp_path, encode, levels):
+    path = encode(tmp_path / "a.avi", "mjpeg", "yuvj420p")
+    content = bytearray(path.read_bytes())
+    content[4:8] = b"\xff" * 4
+    path.write_bytes(content)
+    assert len(read_clip(path)) == len(levels)
+
+
+@pytest.mark.parametrize("behind", [b"\n", b"\0\0", b"some comment"])
+def test_what_follows_the_end_of_a_gif_does_not_matter(tmp_path, encode, levels, behind):
+    path = encode(tmp_path / "a.gif", "gif", "rgb8")
+    whole = path.read_bytes()
+    path.write_bytes(whole + behind)
+    assert len(read_clip(path)) == len(levels)
+    path.write_bytes(whole[: len(whole) // 2] + b";")  # the byte that ends a GIF, inside a picture
+    with pytest.raises(FlowmagError, match="cut off"):
+        read_clip(path)
+
+
+def index_in_front(path, copied):
+    """Copy an MP4 file into one that plays while it downloads."""
+    with av.open(str(path)) as stored, av.open(str(copied), "w") as copy:
         copy.options["movflags"] = "+faststart"
         source = stored.streams.video[0]
         target = copy.add_stream_from_template(source)
@@ -157,7 +259,11 @@ def test_a_video_with_its_index_in_front_tells_how_many_frames_are_missing(tmp_p
             if packet.dts is not None:
                 packet.stream = target
                 copy.mux(packet)
+
+
+def test_a_video_with_its_index_in_front_tells_how_many_frames_are_missing(tmp_path, encode):
     path = tmp_path / "b.mp4"
+    index_in_front(encode(tmp_path / "a.mp4", "libx264", "yuv420p"), path)
     content = path.read_bytes()
     path.write_bytes(content[: content.index(b"mdat") + 60])
     with pytest.raises(FlowmagError, match="cut off"):

@@ -74,6 +74,24 @@ def test_the_input_is_never_written_over(tmp_path, name):
         write_clip(clip, tmp_path / f"link{path.suffix}")
 
 
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("is_there", [True, False])
+def test_what_a_link_leads_to_is_written(tmp_path, name, is_there):
+    for folder in ("disk", "here"):
+        (tmp_path / folder).mkdir()
+    target, link = tmp_path / "disk" / f"real-{name}", tmp_path / "here" / name
+    if is_there and target.suffix:
+        write_clip(CLIP, target)
+    elif is_there:
+        target.mkdir()
+    link.symlink_to(os.path.relpath(target, link.parent))
+    other = Clip.from_array(np.zeros((2, 16, 20), np.uint8), "TYX")
+    write_clip(other, link)
+    assert link.is_symlink()
+    assert len(read_clip(target)) == len(read_clip(link)) == 2
+    assert {f.name for f in tmp_path.glob("*/*")} == {f"real-{name}", name}
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [

@@ -47,19 +47,30 @@ def load_facts_of(facts: object) -> dict[str, Any]:
     return {k: tuple(v) if k in lists and isinstance(v, list) else v for k, v in facts.items()}
 
 
-def picture_facts(facts: dict[str, Any]) -> dict[str, Any]:
-    """Return the facts as fields of a clip of pictures, which has no depth and no channels."""
+def picture_facts(facts: dict[str, Any], channels: int = 1) -> dict[str, Any]:
+    """Return the facts as fields of a clip of pictures, which has no depth."""
     size = facts.get("pixel_size")
     return {
         "fps": facts.get("fps"),
         "pixel_size": size[-2:] if size else None,
         "unit": facts.get("unit") if size else None,
+        "channel_names": fitting_names(facts.get("channel_names"), channels),
         "metadata": {"provenance": facts["provenance"]} if facts.get("provenance") else {},
     }
+
+
+def fitting_names(names: tuple[str, ...] | None, channels: int) -> tuple[str, ...] | None:
+    """Return the names of a clip's channels; None if there is not just one for each.
+
+    What a file says of other channels than it holds is worth nothing, but no damage.
+    """
+    return tuple(map(str, names)) if names and len(names) == channels else None
 
 
 def clip_name(path: Path) -> str:
     """Return what a clip read from `path` is called: the file's name without its suffixes."""
     path = path.resolve()
     is_plain_folder = path.is_dir() and path.suffix != ".zarr"
-    return path.name if is_plain_folder else path.stem.removesuffix(".ome")
+    name = path.name if is_plain_folder else path.stem.removesuffix(".ome")
+    # Bytes that are no UTF-8 come as lone surrogates, which no file's metadata could hold.
+    return name.encode("utf-8", "replace").decode()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,8 @@ class VideoIndex:
     """Where the frames of a video are.
 
     `times` are their time stamps in order; None if the file has none that can be relied on, so that
-    frames are found by counting. `keys` are the time stamps at which decoding can begin.
+    frames are found by counting. `keys` are the time stamps at which decoding can begin. `aspect`
+    is the width of a stored pixel over its height; None if the file does not tell.
     """
 
     count: int
@@ -28,13 +30,21 @@ class VideoIndex:
     keys: tuple[int, ...]
     fps: float | None
     comment: str | None
+    aspect: Fraction | None
 
 
-def open_video(path: Path) -> tuple[av.container.InputContainer, av.VideoStream]:
-    """Open a file and its main video stream."""
+def file_url(path: Path) -> str:
+    """Return what FFmpeg takes for that file, even if a colon in the name makes it look a URL."""
+    return f"file:{path}"
+
+
+def open_video(
+    path: Path, options: dict[str, str] | None = None
+) -> tuple[av.container.InputContainer, av.VideoStream]:
+    """Open a file and its main video stream, with options of FFmpeg's for the container."""
     import av
 
-    container = av.open(str(path), metadata_errors="replace")
+    container = av.open(file_url(path), metadata_errors="replace", options=options)
     stream = container.streams.best("video")
     if not isinstance(stream, av.VideoStream):
         container.close()
@@ -47,15 +57,20 @@ def scan(path: Path) -> VideoIndex:
     """Find the frames: by their packets if these can be relied on, else by decoding them all."""
     container, stream = open_video(path)
     with container:
-        packets = [packet for packet in container.demux(stream) if packet.size]
+        # Of each packet only what is needed: all of them would be the whole file in memory.
+        packets = [
+            (packet.pts, packet.is_keyframe, packet.is_discard)
+            for packet in container.demux(stream)
+            if packet.size
+        ]
         # Only MP4 and MOV tell exactly; AVI headers are often wrong, and others tell nothing.
         announced = stream.frames if "mp4" in container.format.name else 0
-        if len(packets) < announced:
+        if len(packets) < announced and (stored := _count_stored(path)) < announced:
             raise FlowmagError(
-                f"{path} is cut off: it announces {announced} frames and holds {len(packets)}"
+                f"{path} is cut off: it announces {announced} frames and holds {stored}"
             )
-        times = [packet.pts for packet in packets if not packet.is_discard]
-        keys = [packet.pts for packet in packets if packet.is_keyframe]
+        times = [pts for pts, _, is_discard in packets if not is_discard]
+        keys = [pts for pts, is_key, _ in packets if is_key]
         if not _relied_on(container, stream, times, keys):
             times, keys = _decode_all(path)
         if not times:
@@ -67,7 +82,18 @@ def scan(path: Path) -> VideoIndex:
             keys=(_ordered(keys) or ()) if ordered else (),
             fps=_mean_rate(ordered, stream),
             comment=container.metadata.get("comment"),
+            aspect=stream.sample_aspect_ratio or None,
         )
+
+
+def _count_stored(path: Path) -> int:
+    """Count the frames of an MP4 file as its header does: with those that were trimmed away.
+
+    Trimming without encoding anew leaves them in the file; an edit list hides them from players.
+    """
+    container, stream = open_video(path, {"ignore_editlist": "1"})
+    with container:
+        return sum(1 for packet in container.demux(stream) if packet.size)
 
 
 def _ordered(times: list[int | None]) -> tuple[int, ...] | None:

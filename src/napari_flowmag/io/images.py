@@ -13,6 +13,7 @@ import numpy as np
 
 from napari_flowmag.clip import Clip
 from napari_flowmag.errors import FlowmagError
+from napari_flowmag.io import tiff
 from napari_flowmag.io._facts import clip_name, dump_facts, load_facts, picture_facts
 from napari_flowmag.io._lazy import lazy_frames
 
@@ -48,19 +49,27 @@ def read(path: Path) -> Clip:
     files = files_of(path) if path.is_dir() else [path]
     if not files:
         raise FlowmagError(f"{path} holds no pictures: give a folder of PNG, JPEG, BMP or TIFF")
-    first = _read_picture(files[0])
+    axes, first = _read_picture(files[0])
     _check_sizes(files)
-    facts = path / _FACTS
-    ours = load_facts(facts.read_text("utf-8")) if facts.is_file() else {}
-    axes = "TYXS" if first.ndim == 3 else "TYX"
+    note = path / _FACTS
+    ours = load_facts(note.read_text("utf-8")) if note.is_file() else {}
+    facts = _facts_of_picture(files[0]) | {k: v for k, v in ours.items() if v is not None}
+    shape = (len(files), *first.shape)
+    channels = first.shape[axes.index("C")] if "C" in axes else 1
     return Clip(
-        lazy_frames(
-            _Pictures(files).read, axes, (len(files), *first.shape), first.dtype, path.name
-        ),
-        axes,
+        lazy_frames(_Pictures(files).read, f"T{axes}", shape, first.dtype, path.name),
+        f"T{axes}",
         name=clip_name(path),
-        **picture_facts(ours),
+        **picture_facts(facts, channels),
     )
+
+
+def _facts_of_picture(file: Path) -> dict[str, Any]:
+    """Return what a picture tells of the clip that it is a frame of: something only if a TIFF."""
+    if file.suffix.lower() not in _TIFF:
+        return {}
+    clip = tiff.read(file)
+    return {key: getattr(clip, key) for key in ("fps", "pixel_size", "unit", "channel_names")}
 
 
 @dataclass(frozen=True)
@@ -68,7 +77,7 @@ class _Pictures:
     files: list[Path]
 
     def read(self, t: int, z: int) -> NDArray[Any]:
-        return _read_picture(self.files[t])
+        return _read_picture(self.files[t])[1]
 
 
 def files_of(folder: Path) -> list[Path]:
@@ -92,7 +101,7 @@ def is_folder_of_frames(folder: Path) -> bool:
     try:
         with tifffile.TiffFile(files[0]) as tif:
             series = tif.series[0]
-            return all(a in "YXS" for a, n in zip(series.axes, series.shape, strict=True) if n > 1)
+            return all(a in "CYXS" for a, n in zip(series.axes, series.shape, strict=True) if n > 1)
     except (OSError, ValueError, tifffile.TiffFileError):
         return True  # which picture is damaged is said when it is read
 
@@ -125,33 +134,26 @@ def _size(file: Path) -> tuple[int, int]:
         raise FlowmagError(f"{file} is not a picture, or damaged: {error}") from error
 
 
-def _read_picture(file: Path) -> NDArray[Any]:
-    """Return a picture as (Y, X), (Y, X, 3) or (Y, X, 4), of 8 or 16 bits or as the TIFF has it."""
-    decode = {".png": _decode_png, **dict.fromkeys(_TIFF, _decode_tiff)}
+def _read_picture(file: Path) -> tuple[str, NDArray[Any]]:
+    """Return the axes of a picture, such as ``"YXS"``, and its values as they are stored."""
+    suffix = file.suffix.lower()
     try:
-        picture = decode.get(file.suffix.lower(), _decode_other)(file)
+        if suffix in _TIFF:
+            return tiff.read_picture(file)
+        picture = _decode_png(file) if suffix == ".png" else _decode_other(file)
+    except FlowmagError:
+        raise
     except Exception as error:  # each decoder has errors of its own for damaged files
         raise FlowmagError(f"{file} is not a picture, or damaged: {error}") from error
-    if picture.ndim == 3 and picture.shape[-1] == 2:
-        picture = picture[..., 0]  # grey with transparency
-    if picture.ndim not in (2, 3) or (picture.ndim == 3 and picture.shape[-1] not in (3, 4)):
-        raise FlowmagError(
-            f"{file} is a stack of shape {picture.shape}: open it by itself, or give a folder of "
-            f"single pictures"
-        )
-    return picture
+    return "YXS"[: picture.ndim], picture
 
 
 def _decode_png(file: Path) -> NDArray[Any]:
     import imagecodecs  # unlike Pillow it keeps the 16 bits of colour pictures
 
-    return np.asarray(imagecodecs.png_decode(file.read_bytes()))
-
-
-def _decode_tiff(file: Path) -> NDArray[Any]:
-    import tifffile
-
-    return np.asarray(tifffile.imread(file))
+    picture = np.asarray(imagecodecs.png_decode(file.read_bytes()))
+    has_opacity = picture.ndim == 3 and picture.shape[-1] == 2  # beside a single grey
+    return picture[..., 0] if has_opacity else picture
 
 
 def _decode_other(file: Path) -> NDArray[Any]:

@@ -13,6 +13,7 @@ import numpy as np
 from napari_flowmag.clip import Clip, finite_range
 from napari_flowmag.errors import FlowmagError
 from napari_flowmag.io._facts import dump_facts
+from napari_flowmag.io._video_index import file_url
 
 if TYPE_CHECKING:
     import av
@@ -66,7 +67,7 @@ def sink(
 
     to_display = _display_scale(like)
     with av.open(
-        str(temporary), "w", format="mp4", options={"movflags": "+faststart"}
+        file_url(temporary), "w", format="mp4", options={"movflags": "+faststart"}
     ) as container:
         container.metadata["comment"] = dump_facts(like, provenance)
         container.metadata["title"] = like.name
@@ -77,6 +78,8 @@ def sink(
         context = stream.codec_context
         context.color_primaries = context.color_trc = context.colorspace = _BT709
         context.color_range = _LIMITED_RANGE
+        if "pixel_aspect" in like.metadata:  # of the video that the clip was: wide pixels stay wide
+            context.sample_aspect_ratio = Fraction(like.metadata["pixel_aspect"])
         count = 0
 
         def write(frame: NDArray[Any]) -> None:

@@ -18,8 +18,9 @@ import numpy as np
 from napari_flowmag import units
 from napari_flowmag.clip import AXES, Clip
 from napari_flowmag.errors import FlowmagError
-from napari_flowmag.io._facts import clip_name, facts_of, load_facts_of
+from napari_flowmag.io._facts import clip_name, facts_of, fitting_names, load_facts_of
 from napari_flowmag.io._lazy import PerProcess, lazy_frames
+from napari_flowmag.io._scale import number, pixel_size, rate
 
 if TYPE_CHECKING:
     import zarr
@@ -68,16 +69,19 @@ def read(path: Path) -> Clip:
     ours = load_facts_of(_attributes(image).get("flowmag"))
     axes, sizes = _clip_axes(sizes, ours)
     planes = _Planes(zarray, file_axes, sizes.get("S"), "C" in axes)
-    # Each channel of colour samples has its name as often as it has samples.
-    names_of = facts.pop("channel_names")
-    labels = names_of[:: sizes.get("S", 1)] if names_of and "C" in axes else None
+    # Each channel of colour samples has its name as often as it has samples. Without channels the
+    # names are those of the samples, and only our note knows better.
+    labels, channels = facts.pop("channel_names"), sizes.get("C", 1)
+    if labels:
+        labels = None if "S" in axes and "C" not in axes else labels[:: sizes.get("S", 1)]
     if ours.get("provenance"):
         facts["metadata"] = {"provenance": ours["provenance"]}
     return Clip(
         lazy_frames(planes.read, axes, tuple(sizes[a] for a in axes), dtype, path.name),
         axes,
         name=clip_name(path),
-        channel_names=labels if labels and len(labels) == sizes["C"] else None,
+        channel_names=fitting_names(labels, channels)
+        or fitting_names(ours.get("channel_names"), channels),
         **facts,
     )
 
@@ -162,16 +166,17 @@ def _facts(
         for a in multiscale.get("axes", ())
         if not isinstance(a, str)
     }
-    second = units.seconds(unit_of.get("T"))
-    unit = units.length(unit_of.get("X"))
+    spatial = "".join(a for a in "ZYX" if a in axes)
+    # Files in the wild name one unit for all; the specification has one for each axis.
+    length_of = {a: unit_of.get(a) or unit_of.get("X") for a in spatial}
+    size, symbol = pixel_size(by_axis, length_of, spatial) if told else (None, None)
+    second = units.seconds(unit_of.get("T")) if told else None
     channels = ome.get("omero", {}).get("channels", ())
     labels = [channel.get("label") for channel in channels]
-    rate = 1 / (by_axis["T"] * second) if told and second and by_axis.get("T", 0) > 0 else None
     return {
-        # Twelve digits: 1 / (1 / 30) is to be 30 again.
-        "fps": float(f"{rate:.12g}") if rate else None,
-        "pixel_size": tuple(by_axis[a] for a in "ZYX" if a in axes) if told and unit else None,
-        "unit": unit.symbol if told and unit else None,
+        "fps": rate(number(by_axis.get("T")) * (second or 0)),
+        "pixel_size": size,
+        "unit": symbol,
         "channel_names": tuple(map(str, labels)) if labels and all(labels) else None,
     }
 

@@ -16,14 +16,17 @@ import numpy as np
 from napari_flowmag import units
 from napari_flowmag.clip import AXES, Clip
 from napari_flowmag.errors import FlowmagError
-from napari_flowmag.io._facts import clip_name, load_facts
+from napari_flowmag.io._facts import clip_name, fitting_names, load_facts
 from napari_flowmag.io._lazy import PerProcess, lazy_frames
+from napari_flowmag.io._scale import number, pixel_size, rate
 
 if TYPE_CHECKING:
     import tifffile
     from numpy.typing import NDArray
 
 _DROPPED = "-"  # an axis of the file that a clip does not have; its length is 1
+_GREY = (0, 1)  # photometric: white or black is zero
+_OPACITY = ((1,), (2,))  # extra samples: opacity that is, or is not, multiplied in
 
 
 def read(path: Path) -> Clip:
@@ -48,14 +51,50 @@ def read(path: Path) -> Clip:
     planes = _Planes(PerProcess(partial(_OpenStack, path), _OpenStack.close), file_axes)
     axes = "".join(a for a in AXES if a in file_axes or a == "T")
     sizes = {"T": 1, **dict(zip(file_axes, file_shape, strict=True))}
-    names = facts.pop("channel_names", None)
+    names = fitting_names(facts.pop("channel_names", None), sizes.get("C", 1))
     return Clip(
         lazy_frames(planes.read, axes, tuple(sizes[a] for a in axes), dtype, path.name),
         axes,
         name=clip_name(path),
-        channel_names=names if names and len(names) == sizes.get("C", 1) else None,
+        channel_names=names,
         **facts,
     )
+
+
+def read_picture(path: Path) -> tuple[str, NDArray[Any]]:
+    """Read a TIFF file that is one frame of a clip.
+
+    Returns
+    -------
+    axes : str
+        Letters of ``"CYXS"`` in that order. Opacity beside a single grey is left out.
+    picture : ndarray
+        Of these axes.
+
+    Raises
+    ------
+    FlowmagError
+        If the file holds several frames or planes, or something else than a picture.
+    """
+    import tifffile
+
+    with tifffile.TiffFile(path) as tif:
+        series, page = tif.series[0], tif.pages.first
+        letters = _clip_axes(tif, series, path)
+        values = series.asarray()
+    sizes = dict(zip(letters, values.shape, strict=True))
+    if sizes.get("T", 1) * sizes.get("Z", 1) > 1:
+        raise FlowmagError(
+            f"{path} is a stack of shape {values.shape}: open it by itself, or give a folder of "
+            f"single pictures"
+        )
+    at = {"T": 0, "Z": 0, _DROPPED: 0}
+    if "S" in series.axes and sizes.get("C") == 2 and page.extrasamples[:1] in _OPACITY:
+        at["C"] = 0
+    picture = values[tuple(at.get(a, slice(None)) for a in letters)]
+    left = [a for a in letters if a not in at]
+    axes = [a for a in AXES if a in left]
+    return "".join(axes), picture.transpose([left.index(a) for a in axes])
 
 
 @dataclass(frozen=True)
@@ -143,7 +182,9 @@ def _clip_axes(tif: tifffile.TiffFile, series: Any, path: Path) -> str:
 
     An axis without a meaning (tifffile's Q and I) is time, a second one depth. ImageJ stacks made
     of a movie call time "slices": without frames and without a slice spacing they are time too.
+    Samples of a pixel are colours only in pages that say so; cameras store channels as samples.
     """
+    is_colour = series.keyframe.photometric not in _GREY
     ij = tif.imagej_metadata or {}
     sizes = dict(zip(series.axes, series.shape, strict=True))
     letters: list[str] = []
@@ -152,7 +193,7 @@ def _clip_axes(tif: tifffile.TiffFile, series: Any, path: Path) -> str:
         new = letter
         if letter in "QI":
             new = next((a for a in "TZ" if a not in taken), letter)
-        elif letter == "S" and size not in (3, 4) and "C" not in taken:
+        elif letter == "S" and not (is_colour and size in (3, 4)) and "C" not in taken:
             new = "C"
         elif letter == "Z" and "T" not in taken and tif.is_imagej and "spacing" not in ij:
             new = "T"
@@ -179,15 +220,18 @@ def _facts(tif: tifffile.TiffFile, spatial_axes: str) -> dict[str, Any]:
         return _imagej_facts(tif, tif.imagej_metadata, spatial_axes)
     ours = load_facts(tif.pages.first.description)
     if ours:
-        keys = ("fps", "pixel_size", "unit", "channel_names")
-        return {key: ours.get(key) for key in keys} | _note(ours)
+        facts = {key: ours.get(key) for key in ("fps", "pixel_size", "unit", "channel_names")}
+        if facts["pixel_size"]:  # a depth of one plane is told, but is no axis any more
+            facts["pixel_size"] = facts["pixel_size"][-len(spatial_axes) :]
+        return facts | _note(ours)
     tag = tif.pages.first.tags.get("ResolutionUnit")
-    per_unit = {3: 1e4, 4: 1e3, 5: 1.0}.get(int(tag.value) if tag else 0)
     # Inches are left out: 72 an inch is what photo editors write, not the size of anything.
-    size = _resolution(tif, 1.0) if per_unit and "Z" not in spatial_axes else None
-    if size is None or per_unit is None:
+    per_unit = {3: 1e4, 4: 1e3, 5: 1.0}.get(int(tag.value) if tag else 0)
+    if per_unit is None or "Z" in spatial_axes:
         return {}
-    return {"pixel_size": (per_unit * size[1], per_unit * size[2]), "unit": "µm"}
+    lengths = {axis: per_unit * size for axis, size in _resolution(tif).items()}
+    size, symbol = pixel_size(lengths, dict.fromkeys("YX", "µm"), spatial_axes)
+    return {"pixel_size": size, "unit": symbol}
 
 
 def _note(ours: dict[str, Any]) -> dict[str, Any]:
@@ -196,32 +240,38 @@ def _note(ours: dict[str, Any]) -> dict[str, Any]:
 
 
 def _imagej_facts(tif: tifffile.TiffFile, ij: dict[str, Any], axes: str) -> dict[str, Any]:
-    unit = units.length(str(ij.get("unit", "")))
-    interval = float(ij.get("finterval", 0)) * (units.seconds(ij.get("tunit", "s")) or 0)
-    size = _resolution(tif, float(ij.get("spacing", 1.0))) if unit else None
+    ours = load_facts(ij.get("Info"))
+    unit = str(ij.get("unit", ""))
+    second = units.seconds(str(ij.get("tunit", "s"))) or 0
+    size, symbol = pixel_size(
+        {**_resolution(tif), "Z": abs(number(ij.get("spacing")))},
+        {"X": unit, "Y": str(ij.get("yunit", unit)), "Z": str(ij.get("zunit", unit))},
+        axes,
+    )
     names = list(ij.get("Labels") or [])
     count = int(ij.get("channels", 1))
-    # ImageJ labels planes, not channels: only labels that come again in each frame name channels.
-    cyclic = bool(names) and names == names[:count] * (len(names) // count)
+    # ImageJ labels planes, not channels: only labels that come again in each frame name channels,
+    # and those of a single channel never do so for sure.
+    cyclic = count > 1 and bool(names) and names == names[:count] * (len(names) // count)
     return {
-        "fps": _rate(interval),
-        "pixel_size": size[-len(axes) :] if size else None,
-        "unit": unit.symbol if unit and size else None,
-        "channel_names": tuple(names[:count]) if cyclic and count > 1 else None,
-        **_note(load_facts(ij.get("Info"))),
+        "fps": rate(number(ij.get("finterval")) * second),
+        "pixel_size": size,
+        "unit": symbol,
+        "channel_names": tuple(names[:count]) if cyclic else ours.get("channel_names"),
+        **_note(ours),
     }
 
 
-def _resolution(tif: tifffile.TiffFile, spacing: float) -> tuple[float, float, float] | None:
-    """Return (Z, Y, X) sizes from the resolution tags, None if they say nothing."""
+def _resolution(tif: tifffile.TiffFile) -> dict[str, float]:
+    """Return the lengths along Y and X by the resolution tags, without those that say nothing."""
     tags = tif.pages.first.tags
-    sizes = [abs(spacing) or 1.0]
-    for name in ("YResolution", "XResolution"):
-        numerator, denominator = tags[name].value if name in tags else (0, 1)
-        if not numerator or not denominator:
-            return None
-        sizes.append(denominator / numerator)
-    return sizes[0], sizes[1], sizes[2]
+    sizes: dict[str, float] = {}
+    for axis in "YX":
+        tag = tags.get(f"{axis}Resolution")
+        numerator, denominator = tag.value if tag else (0, 1)
+        if numerator and denominator:
+            sizes[axis] = denominator / numerator
+    return sizes
 
 
 def _ome_facts(xml: str, axes: str) -> dict[str, Any]:
@@ -229,18 +279,21 @@ def _ome_facts(xml: str, axes: str) -> dict[str, Any]:
     pixels = root.find(".//{*}Pixels")
     if pixels is None:
         return {}
-    sizes = {a: float(pixels.get(f"PhysicalSize{a}", 0)) for a in "ZYX"}
-    unit = units.length(pixels.get("PhysicalSizeXUnit", "µm"))
-    known = unit is not None and sizes["Y"] > 0 and sizes["X"] > 0
+    size, symbol = pixel_size(
+        {a: number(pixels.get(f"PhysicalSize{a}")) for a in axes},
+        {a: pixels.get(f"PhysicalSize{a}Unit", "µm") for a in axes},
+        axes,
+    )
     second = units.seconds(pixels.get("TimeIncrementUnit", "s")) or 0
-    interval = float(pixels.get("TimeIncrement", 0)) * second or _mean_interval(pixels)
+    interval = number(pixels.get("TimeIncrement")) * second or _mean_interval(pixels)
     names = [c.get("Name") for c in pixels.iterfind("{*}Channel")]
+    ours = load_facts(root.findtext(".//{*}Image/{*}Description"))
     return {
-        "fps": _rate(interval),
-        "pixel_size": tuple(sizes[a] or 1.0 for a in axes) if known else None,
-        "unit": unit.symbol if unit and known else None,
-        "channel_names": tuple(map(str, names)) if names and all(names) else None,
-        **_note(load_facts(root.findtext(".//{*}Image/{*}Description"))),
+        "fps": rate(interval),
+        "pixel_size": size,
+        "unit": symbol,
+        "channel_names": tuple(names) if names and all(names) else ours.get("channel_names"),
+        **_note(ours),
     }
 
 
@@ -256,8 +309,3 @@ def _mean_interval(pixels: ElementTree.Element) -> float:
         return 0.0
     first, last = min(times), max(times)
     return (times[last] - times[first]) / (last - first)
-
-
-def _rate(interval: float) -> float | None:
-    # Twelve digits: 1 / (1 / 30) is to be 30 again.
-    return float(f"{1 / interval:.12g}") if interval > 0 else None

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _CLASSIC_LIMIT = 4_000_000_000  # bytes of pixels that a TIFF of 32-bit offsets holds with its pages
+_SMALLEST_PIXEL = 2**-31  # lengths whose inverse a resolution tag holds: a fraction of 32 bits
 _IMAGEJ_TYPES = ("uint8", "uint16", "float32")
 _OME_TYPES = ("int8", "int16", "int32", "uint8", "uint16", "uint32", "float32", "float64")
 
@@ -87,6 +88,8 @@ def _dialect(
         not _is_ome_name(path)
         and like.frames.nbytes <= _CLASSIC_LIMIT
         and like.dtype.name in _IMAGEJ_TYPES
+        and like.sizes["X"] > 1  # tifffile takes an ImageJ stack of single columns for cut off
+        and min(like.pixel_size or (1,)) > _SMALLEST_PIXEL
         and ("S" not in like.axes or like.dtype == np.uint8)
     )
     if imagej:

@@ -54,6 +54,9 @@ def read(path: Path) -> Clip:
     axes = "TYXS" if first.ndim == 3 else "TYX"
     shape = (index.count, *first.shape)
     facts = picture_facts({"fps": index.fps, **load_facts(index.comment)})
+    if index.aspect is not None and index.aspect != 1:
+        turned = decoder.get().quarters % 2
+        facts["metadata"]["pixel_aspect"] = str(1 / index.aspect if turned else index.aspect)
     return Clip(
         lazy_frames(_Planes(decoder).read, axes, shape, first.dtype, path.name),
         axes,
@@ -81,6 +84,7 @@ class _Decoder:
         self._kept: OrderedDict[int, NDArray[Any]] = OrderedDict()
         self._limit = _KEPT_FRAMES
         self._grey_palette: bool | None = None
+        self.quarters = 0  #: turns by which the frames decoded last were brought upright
         self._open()
 
     def _open(self) -> None:
@@ -171,7 +175,8 @@ class _Decoder:
         if self._grey_palette:
             array = array[..., 0]
         # The angle is counter-clockwise, as numpy's is.
-        return np.ascontiguousarray(np.rot90(array, round(frame.rotation / 90)))
+        self.quarters = round(frame.rotation / 90)
+        return np.ascontiguousarray(np.rot90(array, self.quarters))
 
 
 def _has_grey_palette(frame: av.VideoFrame) -> bool:
