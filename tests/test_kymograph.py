@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from napari_flowmag.errors import FlowmagError
-from napari_flowmag.kymograph import draw_kymographs, kymograph
+from napari_flowmag.kymograph import draw_kymographs, kymograph, line_points, sample_distance
 
 Y, X = np.meshgrid(np.arange(40.0), np.arange(50.0), indexing="ij")
 inside = st.tuples(st.floats(2, 37), st.floats(2, 47))
@@ -70,6 +70,26 @@ def test_only_the_surroundings_of_the_line_matter() -> None:
     np.testing.assert_allclose(kymograph([frame], line), kymograph([other], line), atol=1e-5)
 
 
+def test_samples_are_equally_far_apart_where_pixels_are_higher_than_wide() -> None:
+    size = np.array((2.0, 0.5))
+    line = ((5, 5), (15, 5), (15, 25))  # 20 µm down, then 10 µm along
+    places = line_points(line, pixel_size=(2.0, 0.5))[:, 0].T * size
+    assert len(places) == 31
+    np.testing.assert_allclose(np.abs(np.diff(places, axis=0)).sum(axis=1), 1.0)
+    assert sample_distance(line, (2.0, 0.5)) == pytest.approx(1.0)
+    assert sample_distance(((5, 5), (15, 5)), (2.0, 0.5)) == pytest.approx(2.0)
+
+
+def test_width_lies_across_the_line_where_pixels_are_higher_than_wide() -> None:
+    size = np.array((2.0, 0.5))
+    across = line_points(((10, 10), (20, 30)), 3, (2.0, 0.5))
+    offset = (across[:, 2] - across[:, 0])[:, 0]
+    assert np.hypot(*offset) == pytest.approx(2)  # px
+    assert (offset * size) @ ((10, 20) * size) == pytest.approx(0)
+    found = kymograph([Y], ((10, 10), (20, 30)), 3, pixel_size=(2.0, 0.5))
+    np.testing.assert_allclose(found[0], np.linspace(10, 20, len(found[0])), atol=0.05)
+
+
 @pytest.mark.parametrize(
     ("line", "width", "message"),
     [
@@ -86,6 +106,8 @@ def test_lines_that_cannot_be_sampled_are_named(line: object, width: int, messag
 
 
 def test_frames_that_cannot_be_sampled_are_named() -> None:
+    with pytest.raises(FlowmagError, match="pixel size"):
+        kymograph([X], ((5, 5), (5, 30)), pixel_size=(0.0, 1.0))
     with pytest.raises(FlowmagError, match="at least one frame"):
         kymograph([], ((5, 5), (5, 30)))
     with pytest.raises(FlowmagError, match="must be"):
@@ -102,6 +124,23 @@ def test_the_picture_shows_time_to_the_right_on_one_common_scale() -> None:
     assert (left[150:500] == 0).all()
     assert (right[100:280] == 0).all()
     assert (right[350:500] == 255).all()
+
+
+def test_the_picture_leaves_blank_what_is_not_there() -> None:
+    values = np.full((20, 10), np.nan)
+    values[10:] = 0.0
+    for slice_ in (values, values[..., None].repeat(3, axis=-1)):
+        middle = np.asarray(draw_kymographs({"a": slice_}, value_range=(0, 1)))[200]
+        assert (middle[100:300] == 255).all()
+        assert (middle[350:500] == 0).all()
+
+
+def test_the_time_axis_counts_from_the_first_frame() -> None:
+    values = np.random.default_rng(0).random((20, 10))
+    early, late = (np.asarray(draw_kymographs({"a": values}, start=start)) for start in (0, 500))
+    assert late.shape == early.shape
+    np.testing.assert_array_equal(late[40:360], early[40:360])
+    assert (late[370:390] != early[370:390]).any()
 
 
 def test_the_picture_copes_with_long_colour_and_single_frame_slices() -> None:

@@ -4,15 +4,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 
 from napari_flowmag._layers import (
     axes_of,
     clip_of,
+    in_plane,
     in_view,
     is_clip_layer,
-    key_frames,
-    labels_on,
     result_settings,
     to_layer_order,
 )
@@ -92,35 +90,30 @@ def test_results_lie_over_their_source(scale, translate, start):
     )
 
 
-def test_labels_on_another_grid():
-    image = layers.Image(np.zeros((4, 20, 30)), scale=(1, 0.5, 0.5), translate=(0, 10, 5))
-    drawn = np.zeros((10, 15), np.uint8)
-    drawn[2:4, 5:8] = 3
-    same = labels_on(layers.Labels(drawn, scale=(1, 1), translate=(10.25, 5.25)), image)
-    assert same.shape == (20, 30)
-    np.testing.assert_array_equal(np.argwhere(same == 3).min(axis=0), (4, 10))
-    np.testing.assert_array_equal(np.argwhere(same == 3).max(axis=0), (7, 15))
-    over_time = np.zeros((4, 20, 30), np.uint8)
-    over_time[2, 5, 6] = 1
-    exact = layers.Labels(over_time, scale=image.scale, translate=image.translate)
-    np.testing.assert_array_equal(labels_on(exact, image), over_time)
-    with pytest.raises(FlowmagError, match="axes"):
-        labels_on(layers.Labels(np.zeros((2, 2, 20, 30), np.uint8)), image)
-
-
-@given(hnp.arrays(np.uint8, (5, 2, 3), elements=st.integers(0, 2)))
-def test_frames_without_labels_take_the_nearest(labels):
-    drawn = [t for t in range(5) if labels[t].any()]
-    found = key_frames(labels)
-    if len(drawn) < 2:
-        np.testing.assert_array_equal(found, labels[drawn[0]] if drawn else labels[0])
-        return
-    for t in range(5):
-        nearest = min(drawn, key=lambda d: (abs(d - t), d))
-        np.testing.assert_array_equal(found[t], labels[nearest])
-
-
 def test_frame_in_view():
     layer = layers.Image(np.zeros((6, 3, 8, 9)), scale=(0.1, 2, 1, 1), translate=(1, 0, 0, 0))
     assert in_view((1.3, 3.9, 0, 0), layer) == {"T": 3, "Z": 2}
     assert in_view((99, -5, 0, 0), layer) == {"T": 5, "Z": 0}
+
+
+def test_frame_in_view_where_another_layer_has_smaller_units():
+    from napari.components import ViewerModel
+
+    viewer = ViewerModel()
+    axes = ("t", "y", "x")
+    seconds = viewer.add_image(
+        np.zeros((6, 8, 9)), scale=(0.1, 1, 1), units=("s", "um", "um"), axis_labels=axes
+    )
+    milliseconds = viewer.add_image(
+        np.zeros((6, 8, 9)), scale=(100, 1000, 1000), units=("ms", "nm", "nm"), axis_labels=axes
+    )
+    viewer.dims.set_current_step(0, 3)
+    for layer in (seconds, milliseconds):
+        assert in_view(viewer.dims.point, layer, viewer.dims.units) == {"T": 3}
+
+
+def test_a_single_picture_has_a_look_and_a_place():
+    picture = layers.Image(np.zeros((8, 9)), scale=(2, 3), translate=(1, 5), colormap="magma")
+    copy = layers.Image(np.zeros((8, 9)), **in_plane(result_settings(picture)))
+    assert copy.colormap.name == "magma"
+    np.testing.assert_allclose(copy.data_to_world((3, 4)), picture.data_to_world((3, 4)))

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from napari_flowmag import Clip, FlowmagError, read_clip, write_clip
-from napari_flowmag._layers import result_settings
+from napari_flowmag._layers import clip_of, result_settings
+from napari_flowmag._request import Request
+from napari_flowmag.settings import MagnifySettings
 
 components = pytest.importorskip("napari.components")
 
@@ -65,9 +67,28 @@ def test_channels_come_back_as_channels(viewer, tmp_path):
     assert len(viewer.layers) == 2
     viewer.layers.save(str(tmp_path / "out.tif"), plugin="flowmag")
     back = read_clip(tmp_path / "out.tif")
-    assert (back.axes, back.channel_names) == ("TCYX", ("beat DAPI", "beat actin"))
+    assert (back.axes, back.channel_names) == ("TCYX", ("DAPI", "actin"))
     np.testing.assert_array_equal(np.asarray(back.frames), values)
     same_facts(back)
+
+
+def test_a_channel_saved_alone_keeps_its_name(viewer, tmp_path):
+    values = noise(4, 2, 24, 32)
+    opened(viewer, tmp_path, values, "TCYX", channel_names=("DAPI", "actin"))
+    viewer.layers.selection = {viewer.layers[1]}
+    viewer.layers.save(str(tmp_path / "out.tif"), selected=True, plugin="flowmag")
+    assert read_clip(tmp_path / "out.tif").channel_names == ("actin",)
+    viewer.layers.clear()
+    viewer.open(str(tmp_path / "out.tif"), plugin="flowmag")
+    viewer.layers.save(str(tmp_path / "again.ome.tif"), plugin="flowmag")
+    assert read_clip(tmp_path / "again.ome.tif").channel_names == ("actin",)
+
+
+def test_a_layer_that_was_given_another_name_is_a_channel_of_that_name(viewer, tmp_path):
+    opened(viewer, tmp_path, noise(4, 2, 24, 32), "TCYX", channel_names=("DAPI", "actin"))
+    viewer.layers[0].name = "nuclei"
+    viewer.layers.save(str(tmp_path / "out.tif"), plugin="flowmag")
+    assert read_clip(tmp_path / "out.tif").channel_names == ("nuclei", "actin")
 
 
 def test_how_a_result_was_made_is_in_its_file(viewer, tmp_path):
@@ -157,3 +178,14 @@ def test_a_picture_is_no_clip(viewer, tmp_path):
     viewer.add_image(np.zeros((16, 16)), name="photo")
     with pytest.raises(FlowmagError, match="'photo' has no time axis"):
         viewer.layers.save(str(tmp_path / "out.tif"), plugin="flowmag")
+
+
+def test_a_result_keeps_the_names_of_its_channels(viewer, tmp_path):
+    sources = opened(viewer, tmp_path, noise(4, 2, 24, 32), "TCYX", channel_names=("DAPI", "actin"))
+    request = Request(tuple(sources), clip_of(*sources), MagnifySettings(4))
+    results = request.result_layers(noise(4, 2, 24, 32), {})
+    viewer.layers.clear()
+    for data, settings in results:
+        viewer.add_image(data, **settings)
+    viewer.layers.save(str(tmp_path / "out.tif"), plugin="flowmag")
+    assert read_clip(tmp_path / "out.tif").channel_names == ("DAPI", "actin")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_flowmag._layers import OWN, axes_of, data_of, in_view
+from napari_flowmag._layers import OWN, axes_of, data_of, in_plane, in_view, result_settings
 from napari_flowmag.segment import Prompt
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def prompt_of(points: Points | None, boxes: Shapes | None, clip: Image) -> Promp
 
 
 def frame_in_view(
-    point: Sequence[float], clip: Image
+    point: Sequence[float], clip: Image, units: Sequence[Any] | None = None
 ) -> tuple[Callable[[], NDArray[Any]], tuple[Any, ...], dict[str, int]]:
     """Return how to read the picture in view, a key that names it, and where it is.
 
@@ -96,8 +96,10 @@ def frame_in_view(
         ``viewer.dims.point``.
     clip
         The layer.
+    units
+        ``viewer.dims.units``.
     """
-    data, axes, place = data_of(clip), axes_of(clip), in_view(point, clip)
+    data, axes, place = data_of(clip), axes_of(clip), in_view(point, clip, units)
     index = tuple(place[a] if a in "TZC" else slice(None) for a in axes)
     key = (clip.unique_id, id(data), *sorted(place.items()))
     return lambda: np.asarray(data[index]), key, place
@@ -116,7 +118,6 @@ def _empty(clip: Image) -> NDArray[np.uint16]:
 
 
 def _plane(clip: Image) -> dict[str, Any]:
-    return {
-        name: tuple(getattr(clip, name))[-2:]
-        for name in ("scale", "translate", "units", "axis_labels")
-    }
+    settings = in_plane(result_settings(clip))
+    names = ("scale", "translate", "affine", "units", "axis_labels")
+    return {name: settings[name] for name in names if name in settings}

@@ -16,7 +16,7 @@ from napari_flowmag.clip import AXES, Clip, plane_chunks
 from napari_flowmag.errors import FlowmagError
 
 if TYPE_CHECKING:
-    from napari.layers import Image, Labels, Layer
+    from napari.layers import Image, Layer
     from numpy.typing import NDArray
 
 OWN = "flowmag"
@@ -94,8 +94,10 @@ def clip_of(*layers: Image) -> Clip:
     -------
     Clip
         Axes in the order ``TZCYXS``, whatever the order of the layer's. Frame rate and pixel size
-        come from its scale and units. The metadata holds the file if all layers are of one that
-        flowmag's reader opened (``"path"``), and which of its channels they are (``"channels"``).
+        come from its scale and units. Channels have the names that the file gave them; those of
+        several layers, where it gave none or the user renamed a layer, the layer's. The metadata
+        holds the file if all layers are of one that flowmag's reader opened (``"path"``), and which
+        of its channels they are (``"channels"``).
 
     Raises
     ------
@@ -122,7 +124,7 @@ def clip_of(*layers: Image) -> Clip:
         pixel_size=size,
         unit=unit,
         name=first.name,
-        channel_names=tuple(layer.name for layer in layers) if len(layers) > 1 else None,
+        channel_names=_channel_names(layers, axes),
         metadata=_origin(layers),
     )
 
@@ -167,6 +169,21 @@ def _check_channels(layers: Sequence[Image], axes: str) -> None:
             )
 
 
+def _channel_names(layers: Sequence[Image], axes: str) -> tuple[str, ...] | None:
+    if len(layers) > 1:
+        return tuple(channel_name(layer) or layer.name for layer in layers)
+    name = None if "C" in axes else channel_name(layers[0])
+    return None if name is None else (name,)
+
+
+def channel_name(layer: Image) -> str | None:
+    """Return the name that the file gave a layer's channel, unless the user gave it another."""
+    known = own(layer)
+    # Layers that go by one name get a number from napari: "beat DAPI [1]".
+    is_renamed = not layer.name.startswith(known.get("layer_name", ""))
+    return None if is_renamed else known.get("channel_name")
+
+
 def _origin(layers: Sequence[Image]) -> dict[str, Any]:
     """Return the file that the layers were read from, if all show a whole channel of the same."""
     paths = {own(layer).get("path") for layer in layers}
@@ -209,13 +226,19 @@ def _in_unit(unit: Any, name: str) -> float | None:
     return float((1 * unit).to(other).magnitude)
 
 
+def unit_factors(units: Sequence[Any], others: Sequence[Any]) -> NDArray[np.float64]:
+    """How many of its counterpart in `others` each unit is; 1 where they measure other things."""
+    factors = [_in_unit(unit, str(other)) for unit, other in zip(units, others, strict=True)]
+    return np.array([1.0 if factor is None else factor for factor in factors])
+
+
 def result_settings(layer: Image, start: int = 0, z: int | None = None) -> dict[str, Any]:
     """Return keyword arguments with which a result lies over its source and looks like it.
 
     Parameters
     ----------
     layer
-        The source.
+        The source; a single picture will do where neither a frame nor a slice is given.
     start
         The source's frame that is the result's first.
     z
@@ -223,11 +246,11 @@ def result_settings(layer: Image, start: int = 0, z: int | None = None) -> dict[
     """
     from napari.utils.transforms import Affine
 
-    axes = axes_of(layer)
     offset = np.zeros(layer.ndim)
-    offset[axes.index("T")] = start
-    if z is not None and "Z" in axes:
-        offset[axes.index("Z")] = z
+    if start:
+        offset[axes_of(layer).index("T")] = start
+    if z is not None and "Z" in axes_of(layer):
+        offset[axes_of(layer).index("Z")] = z
     axes_matrix = Affine(scale=layer.scale, rotate=layer.rotate, shear=layer.shear)
     settings: dict[str, Any] = {
         "rgb": layer.rgb,
@@ -275,100 +298,9 @@ def to_layer_order(frames: Any, axes: str, layer: Image) -> Any:
     return frames.transpose([axes.index(a) for a in wanted])
 
 
-def labels_on(labels: Labels, image: Image, z: int = 0) -> NDArray[np.integer[Any]]:
-    """Return a Labels layer on the pixel grid of an image layer.
-
-    Where both lie in the world counts, nearest neighbours are taken, and 0 where there are no
-    labels.
-
-    Parameters
-    ----------
-    labels
-        With axes (Y, X), or as many axes as the image has without its colours.
-    image
-        Whose grid to take.
-    z
-        Slice of labels that have a depth.
-
-    Returns
-    -------
-    ndarray
-        (H, W), or (T, H, W) if the labels have a time axis.
-
-    Raises
-    ------
-    FlowmagError
-        If the labels have other axes.
-    """
-    data = np.asarray(data_of(labels))
-    axes = axes_of(image).replace("S", "").replace("C", "")
-    shape = dict(zip(axes_of(image), data_of(image).shape, strict=True))
-    if data.ndim > 2:
-        if data.ndim != len(axes):
-            raise FlowmagError(
-                f"labels {labels.name!r} have {data.ndim} axes, but the clip {image.name!r} has "
-                f"{len(axes)}: draw them with 2 axes or with as many as the clip"
-            )
-        if "Z" in axes:
-            data = np.take(data, min(z, data.shape[axes.index("Z")] - 1), axes.index("Z"))
-        time = _nearest(labels, image, "T", axes, shape["T"])
-        inside = (time >= 0) & (time < len(data))
-        stack = np.zeros((shape["T"], *data.shape[1:]), data.dtype)
-        stack[inside] = data[time[inside]]
-        data = stack
-    grid = (shape["Y"], shape["X"])
-    rows, columns = (_nearest(labels, image, a, axes, n) for a, n in zip("YX", grid, strict=True))
-    if np.array_equal(rows, np.arange(data.shape[-2])) and np.array_equal(
-        columns, np.arange(data.shape[-1])
-    ):
-        return data
-    result = np.zeros((*data.shape[:-2], *grid), data.dtype)
-    r, c = _inside(rows, data.shape[-2]), _inside(columns, data.shape[-1])
-    result[..., np.flatnonzero(r)[:, None], np.flatnonzero(c)] = data[
-        ..., rows[r][:, None], columns[c]
-    ]
-    return result
-
-
-def _inside(places: NDArray[np.intp], length: int) -> NDArray[np.bool_]:
-    return np.asarray((places >= 0) & (places < length))
-
-
-def _nearest(labels: Labels, image: Image, axis: str, axes: str, length: int) -> NDArray[np.intp]:
-    """Index along one axis of the labels for each pixel of the image along the same axis."""
-    back = axes.index(axis) - len(axes)  # counted from the end, as labels may have fewer axes
-    ends = np.zeros((2, len(axes)))
-    ends[1, back] = 1
-    ndim = labels.ndim
-    place = [labels.world_to_data(image.data_to_world(end)[-ndim:])[back] for end in ends]
-    places = place[0] + (place[1] - place[0]) * np.arange(length)
-    return np.asarray(np.rint(places), dtype=np.intp)
-
-
-def key_frames(labels: NDArray[np.integer[Any]]) -> NDArray[np.integer[Any]]:
-    """Make labels that were drawn in some frames serve for all of them.
-
-    Parameters
-    ----------
-    labels
-        (H, W), or (T, H, W) of which any number of frames hold labels.
-
-    Returns
-    -------
-    ndarray
-        (H, W) if one frame or none was drawn in: it serves for all. Else (T, H, W), where a frame
-        without labels has those of the nearest frame with labels, the earlier of two.
-    """
-    if labels.ndim == 2:
-        return labels
-    drawn = np.flatnonzero(labels.reshape(len(labels), -1).any(axis=1))
-    if len(drawn) < 2:
-        return np.asarray(labels[drawn[0] if len(drawn) else 0])
-    distance = np.abs(np.arange(len(labels))[:, None] - drawn)
-    return np.asarray(labels[drawn[distance.argmin(axis=1)]])
-
-
-def in_view(point: Sequence[float], layer: Layer) -> dict[str, int]:
+def in_view(
+    point: Sequence[float], layer: Layer, units: Sequence[Any] | None = None
+) -> dict[str, int]:
     """Return the frame of a layer that is in view, and the slice and channel where it has them.
 
     Parameters
@@ -377,13 +309,20 @@ def in_view(point: Sequence[float], layer: Layer) -> dict[str, int]:
         Where the viewer's sliders are in the world (``viewer.dims.point``).
     layer
         A clip.
+    units
+        Those of the sliders (``viewer.dims.units``), which are not the layer's where another layer
+        has smaller ones. None: the layer's, which is what napari does without units in common.
 
     Returns
     -------
     dict
         Index along each of the axes T, Z and C that the layer has.
     """
-    place = layer.world_to_data(tuple(point)[-layer.ndim :])
+    place = np.asarray(point, dtype=np.float64)[-layer.ndim :]
+    # When layers go or a window closes, its sliders change before their units do.
+    if units is not None and layer.ndim <= len(units) == len(point):
+        place = place * unit_factors(units[-layer.ndim :], layer.units)
+    place = layer.world_to_data(place)
     shape = data_of(layer).shape
     return {
         axis: int(np.clip(np.rint(place[i]), 0, shape[i] - 1))

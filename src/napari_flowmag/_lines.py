@@ -1,42 +1,17 @@
-"""Lines drawn in napari, and what lies along them in layers: no Qt."""
+"""Lines drawn in napari, on the pixels of a clip: no Qt."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from napari_flowmag._layers import axes_of, clip_of, data_of
 from napari_flowmag.errors import FlowmagError
 
 if TYPE_CHECKING:
     from napari.layers import Image, Shapes
-
-    from napari_flowmag.kymograph_files import Kymograph
-
-
-@dataclass(frozen=True, eq=False)
-class Sampling:
-    """A line on layers.
-
-    Attributes
-    ----------
-    layers : tuple of Image
-        The clip, and others of the same frame size.
-    line : list of (float, float)
-        (row, column) of its corners, px of the clip.
-    width : int
-        px across.
-    view : dict
-        Slice and channel in view, by the letter of the axis.
-    """
-
-    layers: tuple[Image, ...]
-    line: list[tuple[float, float]]
-    width: int
-    view: dict[str, int]
 
 
 def new_lines(clip: Image) -> Shapes:
@@ -64,13 +39,8 @@ def line_on(shapes: Shapes, clip: Image) -> list[tuple[float, float]]:
     FlowmagError
         If the shape is no line.
     """
-    chosen = max(shapes.selected_data, default=len(shapes.data) - 1)
-    kind = shapes.shape_type[min(chosen, len(shapes.data) - 1)]
-    if kind not in ("line", "path"):
-        raise FlowmagError(f"the selected shape is of type {kind}: draw a line or a path")
-    corners = shapes.data[min(chosen, len(shapes.data) - 1)]
     points = []
-    for corner in corners:
+    for corner in shapes.data[_chosen(shapes)]:
         world = np.zeros(clip.ndim)
         world[-2:] = shapes.data_to_world(corner)[-2:]
         place = clip.world_to_data(world)[-2:]
@@ -78,53 +48,50 @@ def line_on(shapes: Shapes, clip: Image) -> list[tuple[float, float]]:
     return points
 
 
-def sample_layers(sampling: Sampling, check: Callable[[], None]) -> Kymograph:
-    """Return the kymographs of a line in all layers.
+def set_ends(shapes: Shapes, clip: Image, ends: Sequence[tuple[float, float]]) -> None:
+    """Move the ends of the line that :func:`line_on` returns; where there is none, add one.
 
     Parameters
     ----------
-    sampling
-        The line and the layers.
-    check
-        Called before each frame; may raise to stop.
+    shapes
+        The layer of the line.
+    clip
+        On which it lies.
+    ends
+        (row, column) of both ends, px of the clip.
 
     Raises
     ------
     FlowmagError
-        If the line leaves the picture.
+        If the shape is no line.
     """
-    from napari_flowmag.kymograph import kymograph, sample_distance
-    from napari_flowmag.kymograph_files import Kymograph
-
-    first = clip_of(sampling.layers[0])
-    slices = {
-        layer.name: kymograph(_pictures(layer, sampling.view, check), sampling.line, sampling.width)
-        for layer in sampling.layers
-    }
-    size = first.pixel_size[-1] if first.pixel_size else 1.0
-    return Kymograph(
-        slices,
-        fps=first.fps,
-        distance=sample_distance(sampling.line) * size,
-        unit=first.unit or "px",
-    )
+    if not len(shapes.data):
+        corners = np.zeros((2, shapes.ndim))
+        shapes.add_lines(_ended(corners, shapes, clip, ends), edge_width=1)
+        return
+    index = _chosen(shapes)
+    lines, selected = list(shapes.data), set(shapes.selected_data)
+    lines[index] = _ended(lines[index], shapes, clip, ends)
+    shapes.data = lines  # of as many shapes, napari keeps the types and colours
+    shapes.selected_data = selected
 
 
-def _pictures(layer: Image, view: dict[str, int], check: Callable[[], None]) -> Iterator[Any]:
-    """Yield grey pictures (H, W) of a layer's frames at the slice and channel in view."""
-    data, axes = data_of(layer), axes_of(layer)
-    time = axes.index("T")
-    for t in range(data.shape[time]):
-        check()
-        index = tuple(
-            t if a == "T" else min(view.get(a, 0), n - 1) if a in "ZC" else slice(None)
-            for a, n in zip(axes, data.shape, strict=True)
-        )
-        picture = np.asarray(data[index])
-        yield _grey(picture) if "S" in axes else picture
+def _chosen(shapes: Shapes) -> int:
+    last = len(shapes.data) - 1
+    chosen = min(max(shapes.selected_data, default=last), last)
+    kind = shapes.shape_type[chosen]
+    if kind not in ("line", "path"):
+        raise FlowmagError(f"the selected shape is of type {kind}: draw a line or a path")
+    return int(chosen)
 
 
-def _grey(picture: np.ndarray) -> np.ndarray:
-    # Several times as fast as the mean along an axis of three.
-    red, green, blue = (picture[..., c].astype(np.float32) for c in range(3))
-    return np.asarray((red + green + blue) / 3)
+def _ended(
+    corners: NDArray[Any], shapes: Shapes, clip: Image, ends: Sequence[tuple[float, float]]
+) -> NDArray[np.float64]:
+    """Corners, of which the first and the last are moved within the plane."""
+    moved = np.array(corners, dtype=np.float64)
+    for place, end in zip((0, -1), ends, strict=True):
+        world = np.array(shapes.data_to_world(moved[place]))
+        world[-2:] = clip.data_to_world(np.concatenate([np.zeros(clip.ndim - 2), end]))[-2:]
+        moved[place] = shapes.world_to_data(world)
+    return moved

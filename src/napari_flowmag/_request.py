@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_flowmag._layers import OWN, key_frames, labels_on, own, result_settings, to_layer_order
+from napari_flowmag._labels import key_frames, labels_on
+from napari_flowmag._layers import OWN, channel_name, own, result_settings, to_layer_order
+from napari_flowmag._origin import origin_of
 from napari_flowmag.clip import Clip
 from napari_flowmag.settings import MagnifySettings
 
@@ -52,10 +54,15 @@ class Request:
         """Return the labels on the clip's grid, (H, W) or (T, H, W); a copy.
 
         Takes as long as it takes to read the labels: not for the GUI thread.
+
+        Raises
+        ------
+        FlowmagError
+            If the labels do not fit the clip; see :func:`~napari_flowmag._labels.labels_on`.
         """
         if self.labels is None:
             return None
-        return np.array(key_frames(labels_on(self.labels, self.layers[0], self.settings.z or 0)))
+        return np.array(key_frames(labels_on(self.labels, self.layers[0], self.settings.z)))
 
     def magnification(
         self,
@@ -129,13 +136,14 @@ class Request:
         for layer, data in zip(self.moved, self.split(frames), strict=True):
             known = {
                 "role": "result",
-                "source": layer.name,
+                **origin_of(layer),
                 "settings": self.settings.to_dict(),
                 "provenance": record,
                 "fps": own(layer).get("fps"),
             }
             settings = result_settings(layer, start, z)
-            settings["name"] = f"{layer.name} ×{self.settings.alpha:g}"
+            settings["name"] = name = f"{layer.name} ×{self.settings.alpha:g}"
+            known |= {"channel_name": channel_name(layer), "layer_name": name}
             settings["metadata"] = {OWN: known}
             layers.append((data, settings))
         return layers

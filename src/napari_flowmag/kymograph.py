@@ -27,7 +27,13 @@ _PANEL = (480, 320)  # px, about the width and height of a drawn slice
 _INK, _PAPER = (32, 36, 40), (255, 255, 255)
 
 
-def kymograph(frames: Iterable[ArrayLike], line: Line, width: int = 1) -> NDArray[Any]:
+def kymograph(
+    frames: Iterable[ArrayLike],
+    line: Line,
+    width: int = 1,
+    *,
+    pixel_size: tuple[float, float] = (1.0, 1.0),
+) -> NDArray[Any]:
     """Sample a line in every frame.
 
     Parameters
@@ -39,6 +45,9 @@ def kymograph(frames: Iterable[ArrayLike], line: Line, width: int = 1) -> NDArra
         (row, column) of its ends, and of the corners between them if it is bent, px.
     width
         How many parallel lines, 1 px apart and centred on `line`, are averaged.
+    pixel_size
+        Height and width of a pixel, in any unit: where they differ, the samples are equally far
+        apart, and the parallel lines lie across, in that unit.
 
     Returns
     -------
@@ -50,31 +59,101 @@ def kymograph(frames: Iterable[ArrayLike], line: Line, width: int = 1) -> NDArra
     Raises
     ------
     FlowmagError
-        If the line has no length, `width` is less than 1, there are no frames, or any sample
-        would lie outside the frames.
+        If the line has no length, `width` is less than 1, a pixel has no size, there are no
+        frames, or any sample would lie outside the frames.
     """
-    points = _points(line, width)
+    return sample_points(frames, line_points(line, width, pixel_size))
+
+
+def sample_points(frames: Iterable[ArrayLike], points: NDArray[np.float64]) -> NDArray[Any]:
+    """Sample a line in every frame, its points given.
+
+    Parameters
+    ----------
+    frames
+        As in :func:`kymograph`.
+    points
+        As :func:`line_points` returns them.
+
+    Returns
+    -------
+    ndarray
+        As of :func:`kymograph`.
+
+    Raises
+    ------
+    FlowmagError
+        If there are no frames, or a point lies outside them.
+    """
     rows = [_sample(np.asarray(frame), points) for frame in frames]
     if not rows:
         raise FlowmagError("a kymograph needs at least one frame")
     return np.stack(rows)
 
 
-def sample_distance(line: Line) -> float:
-    """Return how far apart the samples along a line are, px; nearly 1.
+def line_points(
+    line: Line, width: int = 1, pixel_size: tuple[float, float] = (1.0, 1.0)
+) -> NDArray[np.float64]:
+    """Return where a line is sampled.
+
+    Parameters
+    ----------
+    line, width, pixel_size
+        As in :func:`kymograph`.
+
+    Returns
+    -------
+    ndarray
+        (2, width, L) rows and columns, px.
 
     Raises
     ------
     FlowmagError
-        If the line has no length.
+        If the line has no length, `width` is less than 1, or a pixel has no size.
     """
-    _, lengths = _segments(line)
-    total = float(lengths.sum())
-    return total / max(round(total), 1)
+    corners = _corners(line)
+    lengths = _lengths(corners, pixel_size)
+    if width < 1:
+        raise FlowmagError(f"the width of a line must be at least 1 px, not {width}")
+    ends = np.concatenate([[0.0], np.cumsum(lengths)])
+    places = np.linspace(0, ends[-1], _intervals(corners) + 1)
+    along = np.stack([np.interp(places, ends, corners[:, axis]) for axis in (0, 1)])
+    segment = np.clip(np.searchsorted(ends, places, side="right") - 1, 0, len(lengths) - 1)
+    size = np.array(pixel_size)[:, None]
+    rows, columns = np.diff(corners, axis=0)[segment].T * size
+    # At right angles where a pixel has its true shape, which need not be so in px.
+    across = np.stack([-columns, rows]) / size
+    across /= np.hypot(*across)
+    offsets = np.arange(width) - (width - 1) / 2
+    return np.asarray(along[:, None, :] + across[:, None, :] * offsets[None, :, None])
 
 
-def _segments(line: Line) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Corners of a line, (N, 2), none of them twice, and the lengths between them, (N - 1,)."""
+def sample_distance(line: Line, pixel_size: tuple[float, float] = (1.0, 1.0)) -> float:
+    """Return how far apart the samples along a line are.
+
+    Parameters
+    ----------
+    line
+        As in :func:`kymograph`.
+    pixel_size
+        Height and width of a pixel; by default, lengths are in px.
+
+    Returns
+    -------
+    float
+        In the unit of `pixel_size`; nearly the size of a pixel where it is as high as wide.
+
+    Raises
+    ------
+    FlowmagError
+        If the line has no length, or a pixel has no size.
+    """
+    corners = _corners(line)
+    return float(_lengths(corners, pixel_size).sum()) / max(_intervals(corners), 1)
+
+
+def _corners(line: Line) -> NDArray[np.float64]:
+    """Corners of a line, (N, 2) px, none of them twice."""
     corners = np.asarray(line, dtype=np.float64)
     if corners.ndim != 2 or corners.shape[1] != 2 or not np.isfinite(corners).all():
         raise FlowmagError(f"a line is two or more points (row, column), not {line}")
@@ -83,22 +162,19 @@ def _segments(line: Line) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     if len(corners) < 2:
         point = ", ".join(f"{value:g}" for value in corners[0])
         raise FlowmagError(f"the line from ({point}) to the same point has no length")
-    return corners, np.hypot(*np.diff(corners, axis=0).T)
+    return np.asarray(corners)
 
 
-def _points(line: Line, width: int) -> NDArray[np.float64]:
-    """(2, width, L) rows and columns at which to sample."""
-    corners, lengths = _segments(line)
-    if width < 1:
-        raise FlowmagError(f"the width of a line must be at least 1 px, not {width}")
-    ends = np.concatenate([[0.0], np.cumsum(lengths)])
-    places = np.linspace(0, ends[-1], round(ends[-1]) + 1)
-    along = np.stack([np.interp(places, ends, corners[:, axis]) for axis in (0, 1)])
-    segment = np.clip(np.searchsorted(ends, places, side="right") - 1, 0, len(lengths) - 1)
-    rows, columns = (np.diff(corners, axis=0) / lengths[:, None])[segment].T
-    across = np.stack([-columns, rows])
-    offsets = np.arange(width) - (width - 1) / 2
-    return np.asarray(along[:, None, :] + across[:, None, :] * offsets[None, :, None])
+def _lengths(corners: NDArray[np.float64], pixel_size: tuple[float, float]) -> NDArray[np.float64]:
+    """Distances of corners from the next, (N - 1,), in the unit of the pixel's size."""
+    if not all(size > 0 for size in pixel_size):
+        raise FlowmagError(f"pixel size {pixel_size}: give a height and a width above 0")
+    return np.asarray(np.hypot(*(np.diff(corners, axis=0) * pixel_size).T))
+
+
+def _intervals(corners: NDArray[np.float64]) -> int:
+    """How many steps from sample to sample a line has: about one a pixel."""
+    return round(float(_lengths(corners, (1.0, 1.0)).sum()))
 
 
 def _sample(frame: NDArray[Any], points: NDArray[np.float64]) -> NDArray[np.float32]:
@@ -125,11 +201,12 @@ def _sample(frame: NDArray[Any], points: NDArray[np.float64]) -> NDArray[np.floa
 
 @dataclass(frozen=True)
 class _Axis:
-    """`count` samples, `step` units of the label apart."""
+    """`count` samples, `step` units of the label apart, of which the first lies at `first`."""
 
     count: int
     step: float
     label: str
+    first: float = 0.0
 
     def ticks(self, length: int) -> list[tuple[float, str]]:
         """Return about five round values as (px from the start, text) for an axis `length` px long.
@@ -142,8 +219,11 @@ class _Axis:
         decade = 10.0 ** np.floor(np.log10(largest / 5))
         step = decade * next(m for m in (1, 2, 5, 10) if largest / (m * decade) <= 6)
         digits = max(0, -int(np.floor(np.log10(step) + 1e-9)))
-        values = [i * step for i in range(int(largest / step + 1e-9) + 1)]
-        return [((v / self.step + 0.5) / self.count * length, f"{v:.{digits}f}") for v in values]
+        low = int(np.ceil(self.first / step - 1e-9))
+        high = int(np.floor((self.first + largest) / step + 1e-9))
+        values = [i * step for i in range(low, high + 1)]
+        places = [((v - self.first) / self.step + 0.5) / self.count * length for v in values]
+        return [(p, f"{v:.{digits}f}") for p, v in zip(places, values, strict=True)]
 
 
 def draw_kymographs(
@@ -153,8 +233,11 @@ def draw_kymographs(
     pixel_size: float | None = None,
     unit: str | None = None,
     value_range: tuple[float, float] | None = None,
+    start: float = 0,
 ) -> Image:
     """Draw x-t slices side by side, time to the right and position along the line downwards.
+
+    What is NaN stays blank.
 
     Parameters
     ----------
@@ -166,6 +249,8 @@ def draw_kymographs(
         Distance of two samples along the line; without it the other axis counts pixels.
     value_range
         Values drawn black and white; by default the 0.1 and 99.9 percentiles of all slices.
+    start
+        Number of the first frame, from which the time axis counts.
 
     Returns
     -------
@@ -184,15 +269,14 @@ def draw_kymographs(
     if len(shapes) != 1:
         raise FlowmagError("slices drawn together must be at least one and of the same shape")
     length, samples = shapes.pop()[:2]
-    across, down = _time_axis(length, fps), _position_axis(samples, pixel_size, unit)
+    across, down = _time_axis(length, fps, start), _position_axis(samples, pixel_size, unit)
     low, high = value_range or np.nanpercentile(list(arrays.values()), (0.1, 99.9))
     panels = []
     for title, array in arrays.items():
-        grey = np.nan_to_num((array - low) / max(high - low, 1e-12)).clip(0, 1)
-        slice_ = Image.fromarray(np.round(grey.swapaxes(0, 1) * 255).astype(np.uint8))
         # A box filter repeats pixels where it enlarges and averages where it shrinks.
         size = _drawn(length, _PANEL[0]), _drawn(samples, _PANEL[1])
-        picture = slice_.convert("RGB").resize(size, Image.Resampling.BOX)
+        shown = (array - low) / max(high - low, 1e-12)
+        picture = Image.fromarray(_colours(shown)).resize(size, Image.Resampling.BOX)
         panels.append(_panel(picture, title, across, down))
     sheet = Image.new("RGB", (sum(p.width for p in panels), panels[0].height), _PAPER)
     for index, panel in enumerate(panels):
@@ -200,12 +284,21 @@ def draw_kymographs(
     return sheet
 
 
-def _time_axis(length: int, fps: float | None) -> _Axis:
+def _colours(values: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """(L, T, 3) of a slice (T, L) or (T, L, 3) whose values are 0 for black and 1 for white."""
+    rgb = values[..., None].repeat(3, axis=-1) if values.ndim == 2 else values
+    blank = np.isnan(rgb).any(axis=-1)
+    drawn = np.round(np.nan_to_num(rgb).clip(0, 1) * 255).astype(np.uint8)
+    drawn[blank] = _PAPER
+    return drawn.swapaxes(0, 1)
+
+
+def _time_axis(length: int, fps: float | None, start: float) -> _Axis:
     if fps is None:
-        return _Axis(length, 1.0, "frame")
-    if length / fps < 0.5:
-        return _Axis(length, 1000 / fps, "time (ms)")
-    return _Axis(length, 1 / fps, "time (s)")
+        return _Axis(length, 1.0, "frame", start)
+    if (start + length) / fps < 0.5:
+        return _Axis(length, 1000 / fps, "time (ms)", 1000 * start / fps)
+    return _Axis(length, 1 / fps, "time (s)", start / fps)
 
 
 def _position_axis(samples: int, pixel_size: float | None, unit: str | None) -> _Axis:

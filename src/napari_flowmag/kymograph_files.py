@@ -24,22 +24,23 @@ class Kymograph:
     Attributes
     ----------
     slices : dict of str to ndarray
-        Title → (T, L) or (T, L, C) of each clip that was sampled, all of one shape.
+        Title → (T, L) or (T, L, C) of each clip that was sampled, all of one shape; NaN where a
+        clip has no frame, or does not reach.
     fps : float, optional
         Frames a second; None: time counts frames.
     distance : float
         From one sample along the line to the next, in `unit`.
     unit : str
         Unit of length; ``px`` where the pixel size is unknown.
-    start : int
-        Number of the first frame.
+    start : float
+        Number of the first frame, from which time counts.
     """
 
     slices: Mapping[str, NDArray[Any]]
     fps: float | None = None
     distance: float = 1.0
     unit: str = "px"
-    start: int = 0
+    start: float = 0
 
     def times(self) -> NDArray[np.float64]:
         """Time of each row: seconds, or frames."""
@@ -58,7 +59,7 @@ def save_kymograph(path: str | Path, kymograph: Kymograph) -> Path:
     ``.png``: drawn with axes, all clips side by side. ``.tif``: float32 for ImageJ, a row for each
     frame and a column for each sample, with the distance of samples and frames; several clips are
     the pages of a stack. ``.csv``: a row for each frame, with the time first; the header has the
-    positions.
+    positions. NaN is blank, NaN, and an empty field.
 
     Raises
     ------
@@ -83,6 +84,7 @@ def _png(path: Path, kymograph: Kymograph) -> None:
         fps=kymograph.fps,
         pixel_size=kymograph.distance if calibrated else None,
         unit=kymograph.unit if calibrated else None,
+        start=kymograph.start,
     )
     with replacing(path) as temporary:
         picture.save(temporary, format="PNG")
@@ -118,7 +120,8 @@ def _csv(path: Path, kymograph: Kymograph) -> None:
         for page in _planes(values):
             title = next(titles)
             for time, row in zip(kymograph.times(), page, strict=True):
-                table.writerow([title, f"{time:.9g}", *(f"{value:.7g}" for value in row)])
+                fields = ("" if np.isnan(value) else f"{value:.7g}" for value in row)
+                table.writerow([title, f"{time:.9g}", *fields])
     write_atomically(path, text.getvalue().encode())
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import Signal
+from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QComboBox, QGridLayout, QLabel, QVBoxLayout, QWidget
+from superqt import QElidingLabel
 
 from napari_flowmag._layers import axes_of, data_of, is_clip_layer, own
 from napari_flowmag.errors import FlowmagError
@@ -21,6 +22,9 @@ _ROLES = {
     SHOWS: "The motion is seen in this channel, which itself stays as it is",
     LEFT: "This channel takes no part",
 }
+
+
+_WIDTH = 150  # px; a longer name would make the dock wide
 
 
 class ChannelBox(QWidget):
@@ -107,20 +111,22 @@ class ChannelBox(QWidget):
             if widget is not None:
                 widget.deleteLater()
         self._roles = []
+        together = self._together(keys)
         for row, key in enumerate(keys):
             box = QComboBox()
             for role, tip in _ROLES.items():
                 box.addItem(role)
-                box.setItemData(box.count() - 1, tip, 3)  # Qt.ToolTipRole
+                box.setItemData(box.count() - 1, tip, Qt.ItemDataRole.ToolTipRole)
             box.setToolTip("What part this channel takes in the magnification")
             # A file's channels belong together; a look-alike layer joins only when asked to.
-            box.setCurrentText(before.get(key, CARRIES if self._belongs(key) else LEFT))
+            box.setCurrentText(before.get(key, CARRIES if key in together else LEFT))
             box.currentIndexChanged.connect(self.changed)
             self._roles.append((key, box))
             name = f"Channel {key}" if isinstance(key, int) else key.name
-            label = QLabel(name)
+            label = QElidingLabel(name)
+            label.setElideMode(Qt.TextElideMode.ElideMiddle)  # channels differ at the end
             label.setToolTip(name)
-            label.setMaximumWidth(150)
+            label.setFixedWidth(min(label.fontMetrics().horizontalAdvance(name) + 8, _WIDTH))
             self._grid.addWidget(label, row, 0)
             self._grid.addWidget(box, row, 1)
         self.setVisible(len(keys) > 1)
@@ -146,12 +152,16 @@ class ChannelBox(QWidget):
         ]
         return sorted(alike, key=lambda layer: own(layer).get("channel", 0))
 
-    def _belongs(self, key: Image | int) -> bool:
+    def _together(self, keys: list[Image | int]) -> list[Image | int]:
+        """Return the channels of one file, each once: a copy is no other channel."""
         clip = self._clip
-        if _is_index(key) or key is clip:
-            return True
-        path = own(key).get("path")
-        return path is not None and path == own(clip).get("path")
+        if clip is None or "C" in axes_of(clip):
+            return keys
+        path, found = own(clip).get("path"), {own(clip).get("channel"): clip}
+        for layer in keys:
+            if path is not None and own(layer).get("path") == path:
+                found.setdefault(own(layer).get("channel"), layer)
+        return list(found.values())
 
 
 def _is_index(key: Image | int) -> bool:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from qtpy.QtCore import QObject, QTimer
+from qtpy.QtCore import QObject, QTimer, Signal
 
-from napari_flowmag._layers import OWN, axes_of, data_of, result_settings
+from napari_flowmag._layers import OWN, axes_of, data_of, own, result_settings
 from napari_flowmag.errors import FlowmagError
 
 if TYPE_CHECKING:
@@ -30,6 +30,10 @@ _BLUE_TO_RED = [[0.13, 0.4, 0.67], [0.97, 0.97, 0.97], [0.7, 0.09, 0.17]]
 class Compare(QObject):
     """Shows layers and what became of them side by side, and puts everything back afterwards."""
 
+    ended = Signal(bool)
+    """The user removed a layer, and the comparison is over: whether it was one of the two
+    compared, not their difference."""
+
     def __init__(self, viewer: ViewerModel, parent: QObject | None = None) -> None:
         super().__init__(parent)
         self._viewer = viewer
@@ -42,6 +46,11 @@ class Compare(QObject):
         self._timer = QTimer(self)
         self._timer.setInterval(_BLINK)
         self._timer.timeout.connect(self._blink)
+        # What is left is put back a moment later: it may be about to be removed as well.
+        self._later = QTimer(self)
+        self._later.setSingleShot(True)
+        self._later.setInterval(0)
+        self._later.timeout.connect(self._end)
         viewer.layers.events.removed.connect(self._removed)
 
     @property
@@ -128,17 +137,32 @@ class Compare(QObject):
         source.visible = result.visible = False
         self._differences.append(difference)
         self._viewer.layers.append(difference)
+        result.events.data.connect(self._refresh)  # a preview shows other frames and factors
+
+    def _refresh(self, event: Any) -> None:
+        for source, result, shown in zip(
+            self._sources, self._results, self._differences, strict=True
+        ):
+            if result is event.source:
+                shown.data, _ = _difference(source, result)
 
     def _removed(self, event: Any) -> None:
         self._visible.pop(event.value, None)
-        if event.value in self._differences:
-            self._differences.remove(event.value)
+        if event.value in (*self._sources, *self._results, *self._differences):
+            self._later.start()
+
+    def _end(self) -> None:
+        """Put everything back once a layer that takes part has been removed."""
+        there = self._viewer.layers
+        gone = any(layer not in there for layer in (*self._sources, *self._results))
+        if gone or any(layer not in there for layer in self._differences):
             self._restore()
-        elif event.value in self._sources or event.value in self._results:
-            self._restore()
+            self.ended.emit(gone)
 
     def _restore(self) -> None:
         self._timer.stop()
+        for result in self._results:
+            result.events.data.disconnect(self._refresh)
         self._sources, self._results, self.mode = (), (), "off"
         differences, self._differences = self._differences, []
         for difference in differences:
@@ -156,24 +180,36 @@ class Compare(QObject):
 
 def _difference(source: Image, result: Image) -> tuple[Any, float]:
     """Return magnified minus original, a lazy array, and the largest value worth showing."""
-    before, after = (_lazy(layer) for layer in (source, result))
-    axes = axes_of(source) if after.ndim > 2 else ""
-    if axes:
-        start = _start(source, result)
-        before = before[start : start + len(after)]
-        if before.shape != after.shape and "Z" in axes:  # of one slice there is a result
-            z = int(np.rint(source.world_to_data(result.data_to_world((0,) * result.ndim))[1]))
-            before = before[:, z : z + 1]
-    if before.shape[-before.ndim :] != after.shape:
+    before, after = _original(source, result), _lazy(result)
+    if before.shape != after.shape:
         raise FlowmagError(
             f"{source.name!r} and {result.name!r} do not fit: their shapes are "
-            f"{before.shape} and {after.shape}"
+            f"{data_of(source).shape} and {after.shape}"
         )
     difference = after.astype("float32") - before.astype("float32")
     if source.rgb:
         difference = difference[..., :3] @ np.array(_LUMA, np.float32)
-    first = np.asarray(difference[len(difference) // 2] if axes else difference)
-    return difference, float(np.percentile(np.abs(first), 99.5)) or 1.0
+    one = difference
+    if "place" not in own(result):
+        time = axes_of(source).index("T")
+        one = difference[(slice(None),) * time + (after.shape[time] // 2,)]
+    return difference, float(np.percentile(np.abs(np.asarray(one)), 99.5)) or 1.0
+
+
+def _original(source: Image, result: Image) -> Any:
+    """Return what a result, or the preview of one frame, was made of: a part of its source."""
+    axes, data = axes_of(source), _lazy(source)
+    place = own(result).get("place")
+    if place is not None:
+        return data[tuple(place[a] if a in "TZC" else slice(None) for a in axes)]
+    shape = data_of(result).shape
+    origin = np.rint(source.world_to_data(result.data_to_world((0,) * result.ndim))).astype(int)
+    # The frames that were chosen, and the only slice if there was one.
+    parts = [
+        slice(origin[i], origin[i] + shape[i]) if a in "TZ" else slice(None)
+        for i, a in enumerate(axes)
+    ]
+    return data[tuple(parts)]
 
 
 def _lazy(layer: Image) -> Any:
@@ -184,10 +220,3 @@ def _lazy(layer: Image) -> Any:
         return data
     keep = 3 if layer.rgb else 2
     return da.from_array(data, chunks=(1,) * (data.ndim - keep) + (-1,) * keep, name=False)
-
-
-def _start(source: Image, result: Image) -> int:
-    """Return the frame of the source that is the result's first."""
-    place = axes_of(source).index("T")
-    origin = source.world_to_data(result.data_to_world((0,) * result.ndim))
-    return int(np.rint(origin[place]))

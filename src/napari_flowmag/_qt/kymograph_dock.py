@@ -18,20 +18,24 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_flowmag._layers import axes_of, data_of, in_view, is_clip_layer, own
-from napari_flowmag._lines import Sampling, line_on, new_lines, sample_layers
+from napari_flowmag._layers import axes_of, data_of, in_view, is_clip_layer, unit_factors
+from napari_flowmag._lines import line_on, new_lines, set_ends
+from napari_flowmag._origin import is_made_of
 from napari_flowmag._qt.job import Job, Outcome, show_error
 from napari_flowmag._qt.kymograph_view import KymographView
 from napari_flowmag._qt.widgets import LayerCombo
+from napari_flowmag._tracks import Sampling, lay_line, sample_layers
 from napari_flowmag.errors import FlowmagError
 
 if TYPE_CHECKING:
     import napari
-    from napari.layers import Layer, Shapes
+    from napari.layers import Image, Layer, Shapes
 
     from napari_flowmag.kymograph_files import Kymograph
 
 _PATTERN = "Picture with axes (*.png);;Calibrated TIFF (*.tif);;Table (*.csv)"
+_PLACE = ("data", "scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
+"""Events of a layer after which a kymograph is another one; its name is in the titles."""
 
 
 class KymographDock(QWidget):
@@ -42,7 +46,8 @@ class KymographDock(QWidget):
         self._viewer = viewer
         self._job: Job | None = None
         self._pending = False
-        self._shapes: Shapes | None = None
+        self._followed: list[Any] = []
+        self._slices: list[dict[str, int]] = []
         self.kymograph: Kymograph | None = None
         self.clip = LayerCombo(viewer, is_clip_layer)
         self.other = LayerCombo(viewer, is_clip_layer, none="None")
@@ -57,8 +62,8 @@ class KymographDock(QWidget):
         self._timer.setInterval(30)
         self._timer.timeout.connect(self._begin)
         self.clip.layer_changed.connect(self._choose_clip)
-        self.other.layer_changed.connect(self.update_soon)
-        self.lines.layer_changed.connect(self._watch)
+        self.other.layer_changed.connect(self._follow)
+        self.lines.layer_changed.connect(self._follow)
         self.width_box.valueChanged.connect(self.update_soon)
         self.view.picked.connect(self._go_to)
         viewer.dims.events.point.connect(self._moved)
@@ -66,7 +71,6 @@ class KymographDock(QWidget):
         viewer.layers.events.inserted.connect(self._inserted)
         self._theme()
         self._choose_clip(self.clip.value())
-        self._watch(self.lines.value())
 
     def _make_boxes(self) -> None:
         self.ends = [QDoubleSpinBox() for _ in range(4)]
@@ -121,13 +125,17 @@ class KymographDock(QWidget):
         if clip is None:
             self._say("open a clip first")
             return
+        layer = self._line_layer(clip)
+        self._viewer.layers.selection = {layer}
+        layer.mode = "add_line"
+
+    def _line_layer(self, clip: Image) -> Shapes:
         layer = self.lines.value()
         if layer is None:
             layer = new_lines(clip)
             self._viewer.layers.append(layer)
             self.lines.set_value(layer)
-        self._viewer.layers.selection = {layer}
-        layer.mode = "add_line"
+        return layer
 
     def update_soon(self, *_: Any) -> None:
         """Sample again in a moment; many calls are one."""
@@ -137,23 +145,28 @@ class KymographDock(QWidget):
 
     def sampling(self) -> Sampling | None:
         """Return what is to be sampled, None if no line is there yet."""
-        clip, shapes = self.clip.value(), self.lines.value()
-        if clip is None or shapes is None or not len(shapes.data):
+        layers, shapes = self._layers(), self.lines.value()
+        if not layers or shapes is None or not len(shapes.data):
             return None
-        layers = [clip]
-        other = self.other.value()
-        if other is not None and other is not clip:
-            layers.append(other)
-        view = in_view(self._viewer.dims.point, clip)
-        return Sampling(tuple(layers), line_on(shapes, clip), self.width_box.value(), view)
+        line = line_on(shapes, layers[0])
+        return lay_line(layers, line, self.width_box.value(), self._views())
+
+    def _layers(self) -> list[Image]:
+        """Return the clip, and the one beside it."""
+        clip, other = self.clip.value(), self.other.value()
+        beside = [other] if other is not None and other is not clip else []
+        return [] if clip is None else [clip, *beside]
+
+    def _views(self) -> list[dict[str, int]]:
+        dims = self._viewer.dims
+        return [in_view(dims.point, layer, dims.units) for layer in self._layers()]
 
     def open_viewer(self) -> None:
         """Show the x–t pictures as layers of a viewer of their own."""
         import napari
 
-        made = self.kymograph
+        made = self._made()
         if made is None:
-            self._say("draw a line first")
             return
         viewer = napari.Viewer(title="flowmag: kymograph")
         known = made.unit != "px"
@@ -162,6 +175,7 @@ class KymographDock(QWidget):
                 values,
                 name=title,
                 scale=(1 / made.fps if made.fps else 1, made.distance),
+                translate=(made.times()[0], 0),
                 units=("s" if made.fps else "pixel", made.unit if known else "pixel"),
                 axis_labels=("time", "position"),
             )
@@ -171,11 +185,13 @@ class KymographDock(QWidget):
             return
         self._pending = False
         try:
+            self._slices = self._slices_in_view()
             sampling = self.sampling()
         except FlowmagError as error:
-            self._say(str(error))
+            self._show_none(str(error))
             return
         if sampling is None:
+            self._show_none()
             return
         self._show_ends(sampling.line)
         self._job = Job(
@@ -187,8 +203,9 @@ class KymographDock(QWidget):
     def _end(self, outcome: Outcome) -> None:
         self._job = None
         if isinstance(outcome.error, FlowmagError):
-            self._say(str(outcome.error))  # a line dragged out of the picture is no accident
+            self._show_none(str(outcome.error))  # a line dragged out of the picture is no accident
         elif outcome.error is not None:
+            self._show_none()
             show_error(outcome.error)
         elif not outcome.cancelled:
             self._say("")
@@ -197,35 +214,45 @@ class KymographDock(QWidget):
             self._moved()
         self._begin()
 
+    def _show_none(self, reason: str = "") -> None:
+        """Show no kymograph, and have none to export, rather than one of another line or clip."""
+        self._say(reason)
+        self.kymograph = None
+        self.view.clear()
+
     def _say(self, line: str) -> None:
         self.problem.setText(line)
         self.problem.setVisible(bool(line))
 
     def _choose_clip(self, layer: Layer | None) -> None:
         if layer is not None:
-            name = own(layer).get("source") if own(layer).get("role") == "result" else None
             others = [
                 other
                 for other in self._viewer.layers
-                if other.name == name or own(other).get("source") == layer.name
+                if is_clip_layer(other) and (is_made_of(layer, other) or is_made_of(other, layer))
             ]
             if others:
                 self.other.set_value(others[-1])
-        self.update_soon()
+        self._follow()
 
     def _inserted(self, event: Any) -> None:
         clip = self.clip.value()
-        if clip is not None and own(event.value).get("source") == clip.name:
+        if clip is not None and is_clip_layer(event.value) and is_made_of(event.value, clip):
             self.other.set_value(event.value)
 
-    def _watch(self, layer: Shapes | None) -> None:
-        if self._shapes is not None:
-            self._shapes.events.data.disconnect(self.update_soon)
-            self._shapes.events.set_data.disconnect(self.update_soon)
-        self._shapes = layer
-        if layer is not None:
-            layer.events.data.connect(self.update_soon)
-            layer.events.set_data.connect(self.update_soon)
+    def _follow(self, *_: Any) -> None:
+        """Sample again whenever one of the layers chosen changes, and now."""
+        for event in self._followed:
+            event.disconnect(self.update_soon)
+        clip, other, lines = self.clip.value(), self.other.value(), self.lines.value()
+        layers = {id(layer): layer for layer in (clip, other, lines) if layer is not None}
+        self._followed = [
+            getattr(layer.events, name) for layer in layers.values() for name in (*_PLACE, "name")
+        ]
+        if lines is not None:  # of an image, set_data comes with each step of a slider
+            self._followed += [lines.events.set_data, lines.selected_data.events.items_changed]
+        for event in self._followed:
+            event.connect(self.update_soon)
         self.update_soon()
 
     def _show_ends(self, line: list[tuple[float, float]]) -> None:
@@ -240,24 +267,26 @@ class KymographDock(QWidget):
         x0, y0, x1, y1 = (box.value() for box in self.ends)
         if clip is None or (x0, y0) == (x1, y1):
             return
-        points = np.array([(y0, x0), (y1, x1)])
-        layer = self.lines.value()
-        if layer is None:
-            layer = new_lines(clip)
-            layer.add_lines(points, edge_width=1)
-            self._viewer.layers.append(layer)
-            self.lines.set_value(layer)
-            return
-        back = [layer.world_to_data(clip.data_to_world(_full(clip, p))[-2:]) for p in points]
-        shapes = list(layer.data)
-        shapes[-1:] = [np.array(back)]
-        layer.data = shapes
+        try:
+            set_ends(self._line_layer(clip), clip, [(y0, x0), (y1, x1)])
+        except FlowmagError as error:
+            self._say(str(error))
 
     def _moved(self, event: Any = None) -> None:
-        made, clip = self.kymograph, self.clip.value()
-        if made is not None and clip is not None:
-            frame = in_view(self._viewer.dims.point, clip)["T"]
-            self.view.set_time(frame / (made.fps or 1.0))
+        try:
+            if self._slices_in_view() != self._slices:
+                self.update_soon()
+            self._mark_time()
+        except FlowmagError:  # a layer is no clip any more, which is told where it is sampled
+            self.update_soon()
+
+    def _slices_in_view(self) -> list[dict[str, int]]:
+        return [{a: i for a, i in view.items() if a != "T"} for view in self._views()]
+
+    def _mark_time(self) -> None:
+        made, views = self.kymograph, self._views()
+        if made is not None and views:
+            self.view.set_time((made.start + views[0]["T"]) / (made.fps or 1.0))
 
     def _go_to(self, time: float) -> None:
         clip = self.clip.value()
@@ -266,9 +295,14 @@ class KymographDock(QWidget):
         place = np.zeros(len(axes_of(clip).rstrip("S")))
         axis = axes_of(clip).index("T")
         count = data_of(clip).shape[axis]
-        place[axis] = np.clip(round(time * (self.kymograph.fps or 1.0)), 0, count - 1)
-        shift = self._viewer.dims.ndim - len(place)
-        self._viewer.dims.set_point(axis + shift, clip.data_to_world(place)[axis])
+        frame = round(time * (self.kymograph.fps or 1.0) - self.kymograph.start)
+        place[axis] = np.clip(frame, 0, count - 1)
+        dims = self._viewer.dims
+        shift = dims.ndim - len(place)
+        point = clip.data_to_world(place)[axis]
+        if dims.units is not None:  # those of the smallest layer, not always the clip's
+            point *= unit_factors([clip.units[axis]], [dims.units[axis + shift]])[0]
+        dims.set_point(axis + shift, point)
 
     def _theme(self, event: Any = None) -> None:
         from napari.utils.theme import get_theme
@@ -277,12 +311,17 @@ class KymographDock(QWidget):
         self.view.set_dark(sum(background.as_rgb_tuple()[:3]) < 384)
 
     def _ask_export(self) -> None:
-        if self.kymograph is None:
-            self._say("draw a line first")
+        if self._made() is None:
             return
         path, _ = QFileDialog.getSaveFileName(self, "Save the kymograph", "xt.png", _PATTERN)
         if path:
             self.save(path)
+
+    def _made(self) -> Kymograph | None:
+        """Return the kymograph on view; where there is none, say why."""
+        if self.kymograph is None and self.problem.isHidden():
+            self._say("draw a line first")
+        return self.kymograph
 
     def save(self, path: str) -> None:
         """Write what is shown; see :func:`~napari_flowmag.kymograph_files.save_kymograph`."""
@@ -302,7 +341,3 @@ class KymographDock(QWidget):
 
 def _is_shapes(layer: Layer) -> bool:
     return type(layer).__name__ == "Shapes"
-
-
-def _full(clip: Layer, point: np.ndarray) -> np.ndarray:
-    return np.concatenate([np.zeros(clip.ndim - 2), point])

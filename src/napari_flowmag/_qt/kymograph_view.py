@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from qtpy.QtCore import QSignalBlocker, Qt, Signal
-from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
-from superqt import QDoubleRangeSlider
+from qtpy.QtCore import QRectF, QSignalBlocker, Qt, Signal
+from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QSizePolicy, QVBoxLayout, QWidget
+from superqt import QDoubleRangeSlider, QElidingLabel
 
 if TYPE_CHECKING:
     from napari_flowmag.kymograph_files import Kymograph
@@ -28,6 +28,9 @@ class KymographView(QWidget):
         pyqtgraph.setConfigOptions(imageAxisOrder="row-major")
         self._graphics = pyqtgraph.GraphicsLayoutWidget()
         self._graphics.setMinimumSize(400, 160)
+        # Not the plots' own titles: as wide as a long name, these push the next plot out of view.
+        self._titles: list[QElidingLabel] = []
+        self._heading = QHBoxLayout()
         self._plots: list[Any] = []
         self._images: list[Any] = []
         self._markers: list[Any] = []
@@ -47,31 +50,38 @@ class KymographView(QWidget):
         row.addWidget(self.auto)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
+        layout.addLayout(self._heading)
         layout.addWidget(self._graphics, 1)
         layout.addLayout(row)
         self._graphics.scene().sigMouseMoved.connect(self._hover)
         self._graphics.scene().sigMouseClicked.connect(self._click)
 
     def show_kymograph(self, kymograph: Kymograph) -> None:
-        """Draw; the zoom and the contrast stay as they are where sizes do."""
+        """Draw; the zoom and the contrast stay as they are where sizes and units do."""
         before = self._kymograph
         self._kymograph = kymograph
-        shapes = [values.shape for values in kymograph.slices.values()]
         if before is None or list(before.slices) != list(kymograph.slices):
-            self._rebuild()
+            self._rebuild(kymograph)
+        self._label_axes(kymograph)
+        self._set_visible(True)
         self._widen_contrast()
         if self._levels is None:
             self._auto_contrast()
-        times, positions = kymograph.times(), kymograph.positions()
-        step = times[1] - times[0] if len(times) > 1 else 1.0
+        rectangle = _rectangle(kymograph)
         for image, values in zip(self._images, kymograph.slices.values(), strict=True):
             image.setImage(np.ascontiguousarray(values.T), levels=self._levels, autoLevels=False)
-            height = positions[-1] + kymograph.distance
-            # A sample's own place is the middle of the stripe that shows it.
-            rectangle = (times[0] - step / 2, -kymograph.distance / 2, step * len(times), height)
-            image.setRect(*rectangle)
-        if before is None or shapes != [values.shape for values in before.slices.values()]:
-            self._plots[0].autoRange(padding=0)
+            image.setRect(rectangle)
+        if before is None or not _alike(before, kymograph):
+            self._plots[0].setRange(rectangle, padding=0)
+
+    def clear(self) -> None:
+        """Show nothing; zoom and contrast are kept for when the same comes back."""
+        self._set_visible(False)
+        self.readout.setText(" ")
+
+    def _set_visible(self, visible: bool) -> None:
+        for part in (*self._plots, *self._titles):
+            part.setVisible(visible)
 
     def set_time(self, time: float) -> None:
         """Mark a time, in the units of the time axis."""
@@ -85,21 +95,21 @@ class KymographView(QWidget):
         for plot in self._plots:
             self._colour(plot)
 
-    def _rebuild(self) -> None:
+    def _rebuild(self, kymograph: Kymograph) -> None:
         import pyqtgraph
 
         self._graphics.clear()
+        for title in self._titles:
+            self._heading.removeWidget(title)
+            title.deleteLater()
+        self._titles = [_title(text) for text in kymograph.slices]
         self._plots, self._images, self._markers, self._levels = [], [], [], None
-        kymograph = self._kymograph
-        if kymograph is None:
-            return
-        for column, title in enumerate(kymograph.slices):
-            plot = self._graphics.addPlot(row=0, col=column, title=title)
+        for column, title in enumerate(self._titles):
+            self._heading.addWidget(title, 1)
+            plot = self._graphics.addPlot(row=0, col=column)
+            plot.setPreferredWidth(300)  # alike for all, so that each comes to lie below its title
             plot.invertY(True)
-            plot.setLabel("bottom", "time (s)" if kymograph.fps else "frame")
-            if column == 0:
-                plot.setLabel("left", f"position ({kymograph.unit})")
-            else:
+            if column > 0:
                 plot.setXLink(self._plots[0])
                 plot.setYLink(self._plots[0])
             for name in ("left", "bottom"):
@@ -113,12 +123,19 @@ class KymographView(QWidget):
             self._images.append(image)
             self._markers.append(marker)
 
+    def _label_axes(self, kymograph: Kymograph) -> None:
+        labels = {"bottom": "time (s)" if kymograph.fps else "frame"}
+        labels["left"] = f"position ({kymograph.unit})"
+        for index, plot in enumerate(self._plots):
+            for side in ("bottom", "left") if index == 0 else ("bottom",):
+                if plot.getAxis(side).labelText != labels[side]:
+                    plot.setLabel(side, labels[side])
+
     def _colour(self, plot: Any) -> None:
         ink = self._colours[1]
         for name in ("left", "bottom"):
             plot.getAxis(name).setPen(ink)
             plot.getAxis(name).setTextPen(ink)
-        plot.titleLabel.setText(plot.titleLabel.text, color=ink)
 
     def _auto_contrast(self) -> None:
         if self._kymograph is None:
@@ -151,7 +168,7 @@ class KymographView(QWidget):
 
     def _place(self, position: Any) -> tuple[int, float, float] | None:
         for index, plot in enumerate(self._plots):
-            if plot.vb.sceneBoundingRect().contains(position):
+            if plot.isVisible() and plot.vb.sceneBoundingRect().contains(position):
                 point = plot.vb.mapSceneToView(position)
                 return index, point.x(), point.y()
         return None
@@ -174,6 +191,33 @@ class KymographView(QWidget):
         place = self._place(event.scenePos())
         if place is not None:
             self.picked.emit(place[1])
+
+
+def _rectangle(kymograph: Kymograph) -> QRectF:
+    """Where a kymograph is drawn: a sample's own place is the middle of what shows it."""
+    times, positions = kymograph.times(), kymograph.positions()
+    step, distance = 1 / (kymograph.fps or 1.0), kymograph.distance
+    return QRectF(times[0] - step / 2, -distance / 2, step * len(times), positions[-1] + distance)
+
+
+def _alike(before: Kymograph, now: Kymograph) -> bool:
+    """Whether two kymographs are as long in time and, but for a sample, in space."""
+    shapes = [[values.shape for values in made.slices.values()] for made in (before, now)]
+    axes = [(made.fps, made.start, made.unit) for made in (before, now)]
+    longer = abs(now.distance - before.distance) * shapes[1][0][1]
+    return shapes[0] == shapes[1] and axes[0] == axes[1] and longer <= now.distance
+
+
+def _title(text: str) -> QElidingLabel:
+    """Return a title that needs no width of its own, and leaves the two ends of a long name."""
+    label = QElidingLabel(text)
+    label.setElideMode(Qt.TextElideMode.ElideMiddle)
+    label.setAlignment(Qt.AlignmentFlag.AlignCenter)
+    policy = QSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+    policy.setRetainSizeWhenHidden(True)  # the plots below shall not jump
+    label.setSizePolicy(policy)
+    label.setToolTip(text)
+    return label
 
 
 def _contrast_slider() -> QDoubleRangeSlider:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QTimer
+from qtpy.QtCore import QEvent, QTimer
 from qtpy.QtWidgets import (
     QApplication,
     QCheckBox,
@@ -19,7 +19,7 @@ from qtpy.QtWidgets import (
 )
 from superqt import QCollapsible
 
-from napari_flowmag._layers import own
+from napari_flowmag._origin import newest_pair
 from napari_flowmag._qt.adapt_box import AdaptBox
 from napari_flowmag._qt.compare import MODES, Compare
 from napari_flowmag._qt.job import Job, Outcome, show_error
@@ -31,7 +31,6 @@ from napari_flowmag.errors import FlowmagError
 
 if TYPE_CHECKING:
     import napari
-    from napari.layers import Image
     from qtpy.QtGui import QShowEvent
 
     from napari_flowmag._request import Request
@@ -70,10 +69,11 @@ class MagnifyDock(QWidget):
         self.adapt.ended.connect(self._adapted)
         self.adapt.saved.connect(self.form.model.put_into_file)
         self.preview.closed.connect(lambda: self.live.setChecked(False))
+        self.compare.ended.connect(self._compare_again)
         self._update()
 
     def _make_buttons(self) -> None:
-        self.live = QCheckBox("&Preview")
+        self.live = QCheckBox("Pr&eview")
         self.live.setToolTip("Magnify the frame in view after every change")
         self.live.toggled.connect(self._toggle_preview)
         self.run_button = QPushButton("&Run")
@@ -123,6 +123,14 @@ class MagnifyDock(QWidget):
         super().showEvent(event)
         # Only after this event does the window know its size.
         QTimer.singleShot(0, lambda: fit_on_screen(self))
+
+    def changeEvent(self, event: QEvent | None) -> None:  # noqa: N802 - Qt's name
+        """Leave nothing behind in the viewer when napari closes the dock."""
+        super().changeEvent(event)
+        # All that napari's × does to what is in a dock is to take its parent away.
+        if event is not None and event.type() == QEvent.Type.ParentChange and self.parent() is None:
+            self.live.setChecked(False)
+            self.mode.setCurrentIndex(0)
 
     @property
     def running(self) -> bool:
@@ -186,6 +194,7 @@ class MagnifyDock(QWidget):
             self._viewer.layers.insert(place, Image(data, **settings))
         if self.live.isChecked():
             self.live.setChecked(False)  # the result is what is to be seen now
+        self._compare(self.mode.currentIndex())
 
     def _request(self) -> Request | None:
         try:
@@ -217,8 +226,6 @@ class MagnifyDock(QWidget):
     def _shown(self, seconds: float, frame: int) -> None:
         if self.form.device.pending:
             self.form.device.look()
-        if self.mode.currentIndex() and self.compare.mode == "off":
-            self._compare(self.mode.currentIndex())
 
     def _say(self, line: str) -> None:
         self.status.setText(line)
@@ -230,31 +237,19 @@ class MagnifyDock(QWidget):
             show_error(error)
 
     def _compare(self, index: int) -> None:
+        pair = newest_pair(self.form.clip.value(), self._viewer.layers, self.preview.layers)
         try:
-            self.compare.set_mode(MODES[index], *self._pair())
+            self.compare.set_mode(MODES[index], *pair)
         except FlowmagError as error:
             self._complain(str(error))
             self.mode.setCurrentIndex(0)
 
-    def _pair(self) -> tuple[list[Image], list[Image]]:
-        """Return the clip's channels, and their preview or else their newest result."""
-        clip = self.form.clip.value()
-        if clip is None:
-            return [], []
-        every = list(self._viewer.layers)
-        results = [layer for layer in every if own(layer).get("role") == "result"]
-        if clip in results:
-            number = own(clip)["number"]
-        elif self.preview.layers:
-            names = {layer.unique_id: layer for layer in every}
-            return [names[own(shown)["of"]] for shown in self.preview.layers], self.preview.layers
+    def _compare_again(self, gone: bool) -> None:
+        """Go on with the preview that took the place of another; else say that nothing does."""
+        if gone and self.preview.layers:
+            self._compare(self.mode.currentIndex())
         else:
-            mine = [own(layer)["number"] for layer in results if own(layer)["source"] == clip.name]
-            number = max(mine, default=None)
-        names = {layer.name: layer for layer in every}
-        results = [layer for layer in results if own(layer)["number"] == number]
-        results = [layer for layer in results if own(layer)["source"] in names]
-        return [names[own(layer)["source"]] for layer in results], results
+            self.mode.setCurrentIndex(0)
 
     def _copy(self) -> None:
         from napari_flowmag._command import command_for, needs_folder

@@ -52,6 +52,9 @@ class MagnifyForm(QWidget):
     def __init__(self, viewer: ViewerModel, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._viewer = viewer
+        self._watched: Image | None = None
+        self._looked_like: tuple[str, tuple[int, ...]] = ("", ())
+        self._slice: int | None = None
         defaults = plugin_settings()
         self.clip = LayerCombo(viewer, is_clip_layer)
         self.alpha = AlphaBox(defaults.alpha)
@@ -90,6 +93,7 @@ class MagnifyForm(QWidget):
         """
         layers = self.channels.layers()
         magnifier, training = self.model.magnifier()
+        self._slice = self._in_view(layers[0])["Z"] if self._one_slice() else None
         return Request(
             layers=layers,
             clip=clip_of(*layers),
@@ -98,7 +102,7 @@ class MagnifyForm(QWidget):
                 reference=self._reference_value(),
                 device=self.device.value(),
                 tile=self._tile(),
-                z=in_view(self._viewer.dims.point, layers[0])["Z"] if self._one_slice() else None,
+                z=self._slice,
                 **self.model.settings(),
                 **self.region.settings(),
                 **self.channels.settings(),
@@ -134,9 +138,9 @@ class MagnifyForm(QWidget):
         form.setContentsMargins(0, 0, 0, 0)
         form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.ExpandingFieldsGrow)
         form.addRow("&Clip", self.clip)
-        form.addRow("&Factor", self.alpha)
+        form.addRow("Fac&tor", self.alpha)
         form.addRow("Re&gion", self.region)
-        form.addRow("Re&ference", self.reference)
+        form.addRow("Refere&nce", self.reference)
         form.addRow("&Model", self.model)
         more = QWidget()
         rest = QFormLayout(more)
@@ -145,7 +149,7 @@ class MagnifyForm(QWidget):
         rest.addRow("Frames", self.range)
         rest.addRow(self.slice_only)
         rest.addRow("&Device", self.device)
-        rest.addRow("&Tile", self.tile)
+        rest.addRow("T&ile", self.tile)
         self.more = QCollapsible("Frames, device, tiles")
         self.more.addWidget(more)
         layout = QVBoxLayout(self)
@@ -169,13 +173,25 @@ class MagnifyForm(QWidget):
             self.tile.valueChanged,
         ):
             signal.connect(self._tell)
+        self._viewer.dims.events.point.connect(self._moved)
 
     def _tell(self, *_: Any) -> None:
         self.changed.emit()
 
+    def _moved(self, event: Any = None) -> None:
+        """Tell of another slice in view where only that one is magnified."""
+        layer = self.clip.value()
+        if layer is not None and self._one_slice() and self._in_view(layer)["Z"] != self._slice:
+            self.changed.emit()
+
+    def _in_view(self, layer: Image) -> dict[str, int]:
+        dims = self._viewer.dims
+        return in_view(dims.point, layer, dims.units)
+
     def _choose_clip(self, layer: Image | None) -> None:
-        axes = "" if layer is None else axes_of(layer)
-        count = 1 if layer is None else data_of(layer).shape[axes.index("T")]
+        self._watch(layer)
+        axes, shape = self._looked_like
+        count = shape[axes.index("T")] if axes else 1
         for box, value in ((self.first, 0), (self.last, count - 1)):
             with QSignalBlocker(box):
                 box.setRange(0, count - 1)
@@ -186,12 +202,31 @@ class MagnifyForm(QWidget):
         self.channels.set_clip(layer)
         self.changed.emit()
 
+    def _watch(self, layer: Image | None) -> None:
+        """Follow the clip's pixels, and where they lie in the world."""
+        if layer is not self._watched:
+            for event in () if self._watched is None else _edits(self._watched):
+                event.disconnect(self._clip_edited)
+            for event in () if layer is None else _edits(layer):
+                event.connect(self._clip_edited)
+            self._watched = layer
+        self._looked_like = ("", ()) if layer is None else (axes_of(layer), data_of(layer).shape)
+
+    def _clip_edited(self, event: Any = None) -> None:
+        layer = self._watched
+        if layer is None or not is_clip_layer(layer):
+            return  # no clip any more: the choice of clips goes on to another
+        if self._looked_like != (axes_of(layer), data_of(layer).shape):
+            self._choose_clip(layer)
+        else:
+            self.changed.emit()
+
     def _pick_reference(self, index: int) -> None:
         layer = self.clip.value()
         names = list(_REFERENCES)
         place = names.index("Frame in view")
         if index == place and layer is not None:
-            self._picked = in_view(self._viewer.dims.point, layer)["T"]
+            self._picked = self._in_view(layer)["T"]
             self.reference.setItemText(place, f"Frame {self._picked} (was in view)")
         else:
             self.reference.setItemText(place, names[place])
@@ -218,3 +253,9 @@ class MagnifyForm(QWidget):
     def _tile(self) -> int | None:
         size = int(self.tile.value())
         return None if size == 0 else max(size, MIN_TILE)
+
+
+def _edits(layer: Image) -> list[Any]:
+    """Return what tells of other pixels, and of another place in the world."""
+    names = ("data", "axis_labels", "units", "scale", "translate", "rotate", "shear", "affine")
+    return [getattr(layer.events, name) for name in names]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,20 +26,29 @@ from napari_flowmag._clicks import (
     preview_labels,
     prompt_of,
 )
+from napari_flowmag._finder import Finder
+from napari_flowmag._labels import mask_on
 from napari_flowmag._layers import is_clip_layer, own
-from napari_flowmag._preload import preload_torch
+from napari_flowmag._qt.checkpoint_box import CheckpointBox
 from napari_flowmag._qt.job import Handle, Job, Outcome, show_error
-from napari_flowmag._qt.widgets import JobBar, LayerCombo, PathBox, Scrolled
+from napari_flowmag._qt.widgets import LayerCombo, Scrolled
 from napari_flowmag.errors import FlowmagError
 
 if TYPE_CHECKING:
     import napari
-    from napari.layers import Labels, Layer, Points, Shapes
+    from napari.layers import Image, Labels, Layer, Points, Shapes
     from numpy.typing import NDArray
 
-    from napari_flowmag.segment.sam import Prepared
-
 _NO_WEIGHTS, _SAM = "By colour and texture", "Segment Anything"
+
+
+@dataclass(frozen=True, eq=False)
+class _Found:
+    """A mask, (H, W), and the frame of the clip in which it was found."""
+
+    mask: NDArray[np.bool_]
+    clip: Image
+    frame: dict[str, int]
 
 
 class MaskDock(QWidget):
@@ -52,11 +62,9 @@ class MaskDock(QWidget):
         self._points: Points | None = None
         self._boxes: Shapes | None = None
         self._preview: Labels | None = None
-        self._found: NDArray[np.bool_] | None = None
-        self._frame: dict[str, int] = {}
-        self._segmenter: Any = None
-        self._segmenter_of = ""
-        self._known: Prepared | None = None
+        self._found: _Found | None = None
+        self._search = 0  # which one it is: what an older one finds is not wanted any more
+        self._finder = Finder()
         self.clip = LayerCombo(viewer, is_clip_layer)
         self.labels = LayerCombo(viewer, _is_labels, none="A new layer")
         self.labels.setToolTip("The layer that gets the mask")
@@ -70,16 +78,16 @@ class MaskDock(QWidget):
         self.method = QComboBox()
         self.method.addItems([_NO_WEIGHTS, _SAM])
         self.method.setToolTip("How clicks become a mask; the first needs no download")
-        self.checkpoint = PathBox("Checkpoint of Segment Anything", "Checkpoints (*.pth)")
+        self.checkpoint = CheckpointBox()
         self.status = QLabel()
         self.status.setWordWrap(True)
-        self.bar = JobBar("bytes")
         self._make_buttons()
         self._lay_out()
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.setInterval(60)
         self._timer.timeout.connect(self._begin)
+        self.clip.layer_changed.connect(self._begin_anew)
         self.grow.valueChanged.connect(self._show)
         self.method.currentIndexChanged.connect(self._choose_method)
         self.checkpoint.path_changed.connect(self.update_soon)
@@ -95,13 +103,10 @@ class MaskDock(QWidget):
 
         self.paint = button("&Draw", "Paint labels with napari's own tools", self.draw)
         self.add_inside = button("Click &on it", "Each click says: this is it", self.click_inside)
-        self.add_outside = button("Click &off it", "Each click says: not this", self.click_outside)
+        self.add_outside = button("Click off &it", "Each click says: not this", self.click_outside)
         self.add_box = button("&Box around it", "Drag a box around the object", self.box)
         self.accept_button = button("&Accept", "Write the mask into the layer", self.accept)
         self.clear_button = button("Clea&r", "Forget clicks and boxes", self.clear)
-        self.fetch = button(
-            "Download vit_b (375 MB)", "Fetch the smallest published checkpoint", self.download
-        )
 
     def _lay_out(self) -> None:
         content = QWidget()
@@ -114,7 +119,6 @@ class MaskDock(QWidget):
         form.addRow("Me&thod", self.method)
         layout.addLayout(form)
         layout.addWidget(self.checkpoint)
-        layout.addWidget(self.fetch)
         for row in (
             (self.add_inside, self.add_outside, self.add_box),
             (self.accept_button, self.clear_button),
@@ -127,7 +131,6 @@ class MaskDock(QWidget):
         edge.addRow("&Grow", self.grow)
         layout.addLayout(edge)
         layout.addWidget(self.status)
-        layout.addWidget(self.bar)
         layout.addStretch(1)
         outer = QVBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 0)
@@ -135,11 +138,14 @@ class MaskDock(QWidget):
 
     def draw(self) -> None:
         """Choose or make the mask layer, and take up the brush."""
-        layer = self._target()
-        if layer is not None:
-            self._viewer.layers.selection = {layer}
-            layer.selected_label = self.object.value()
-            layer.mode = "paint"
+        clip = self.clip.value()
+        if clip is None:
+            self._say("Open a clip first")
+            return
+        layer = self._target(clip)
+        self._viewer.layers.selection = {layer}
+        layer.selected_label = self.object.value()
+        layer.mode = "paint"
 
     def click_inside(self) -> None:
         """Take up the tool that says what the object is."""
@@ -166,31 +172,35 @@ class MaskDock(QWidget):
         """Look for the object again in a moment; many calls are one."""
         self._pending = True
         self._timer.start()
+        self._enable_accept()
 
     def accept(self) -> None:
         """Write the mask that is shown into the mask layer, under the object's number."""
-        found = self._mask()
-        if found is None:
+        found, mask = self._found, self._mask()
+        if found is None or mask is None:
             self._say("Click on the object first")
             return
-        layer = self._target()
-        if layer is None:
+        if self._looking:
+            self._say("Still looking for the object")
             return
-        data = np.asarray(layer.data)
-        place: tuple[Any, ...] = (...,) if data.ndim == 2 else (self._frame["T"],)
-        if data.ndim == 4:
-            place = (self._frame["T"], self._frame.get("Z", 0))
-        plane = data[place]
-        inside = np.nonzero(found | (plane == self.object.value()))
-        lead = tuple(np.full(len(inside[0]), p) for p in place if p is not ...)
-        value = np.where(found[inside], self.object.value(), 0)
-        layer.data_setitem((*lead, *inside), value)  # can be undone, as painting can
-        self.object.setValue(self.object.value() + 1)
+        layer = self._target(found.clip)
+        try:
+            place, inside = mask_on(layer, found.clip, mask, found.frame)
+        except FlowmagError as error:
+            self._say(str(error))
+            return
+        number = self.object.value()
+        changed = np.nonzero(inside | (np.asarray(layer.data[place]) == number))
+        lead = tuple(np.full(len(changed[0]), p) for p in place)
+        value = np.where(inside[changed], number, 0)
+        layer.data_setitem((*lead, *changed), value)  # can be undone, as painting can
+        self.object.setValue(number + 1)
         self.clear()
 
     def clear(self) -> None:
         """Forget clicks, boxes and what was found."""
-        self._found, self._pending = None, False
+        self._found = None
+        self._search += 1
         if self._job is not None:
             self._job.cancel()
         if self._points is not None:
@@ -200,27 +210,6 @@ class MaskDock(QWidget):
         self._timer.stop()
         self._pending = False
         self._show()
-
-    def download(self) -> None:
-        """Fetch the smallest published checkpoint of Segment Anything."""
-        from napari_flowmag.segment.checkpoints import fetch_checkpoint
-
-        job = Job(
-            lambda handle: fetch_checkpoint("vit_b", progress=handle.progress, check=handle.check),
-            "Download",
-            self,
-        )
-        self.bar.watch(job)
-        job.finished.connect(self._fetched)
-        self.fetch.setEnabled(False)
-        job.start()
-
-    def _fetched(self, outcome: Outcome) -> None:
-        self.fetch.setEnabled(True)
-        if outcome.error is not None:
-            show_error(outcome.error)
-        elif not outcome.cancelled:
-            self.checkpoint.set_value(str(outcome.value))
 
     def _click(self, colour: str, inside: bool) -> None:
         clip = self.clip.value()
@@ -237,18 +226,31 @@ class MaskDock(QWidget):
         self._points.current_face_color = colour
         self._points.mode = "add"
 
-    def _target(self) -> Labels | None:
-        layer = self.labels.value()
-        if layer is not None:
-            return layer
-        clip = self.clip.value()
-        if clip is None:
-            self._say("Open a clip first")
-            return None
-        layer = new_labels(clip)
-        self._viewer.layers.append(layer)
-        self.labels.set_value(layer)
+    def _target(self, clip: Image) -> Labels:
+        """Return the layer that gets the mask of a clip, made now if there is none."""
+        layer: Labels | None = self.labels.value()
+        if layer is None:
+            layer = new_labels(clip)
+            self._viewer.layers.append(layer)
+            self.labels.set_value(layer)
         return layer
+
+    def _begin_anew(self, clip: Image | None) -> None:
+        """Forget what was said and found on another clip, with the layers that lie on that."""
+        self.clear()
+        left = [layer for layer in (self._points, self._boxes) if layer is not None]
+        self._points = self._boxes = None
+        self._take_out(left)
+
+    def _take_out(self, layers: list[Any]) -> None:
+        """Remove layers in a moment: napari may be about to remove them itself."""
+
+        def remove() -> None:
+            for layer in layers:
+                if layer in self._viewer.layers:
+                    self._viewer.layers.remove(layer)
+
+        QTimer.singleShot(0, remove)
 
     def _begin(self) -> None:
         clip = self.clip.value()
@@ -261,67 +263,71 @@ class MaskDock(QWidget):
             self._found = None  # nothing is clicked any more
             self._show()
             return
-        picture, key, self._frame = frame_in_view(self._viewer.dims.point, clip)
         checkpoint = self.checkpoint.value() if self.method.currentText() == _SAM else ""
         if self.method.currentText() == _SAM and not checkpoint:
+            self._enable_accept()
             self._say("Choose a checkpoint, or download one")
             return
+        dims = self._viewer.dims
+        picture, key, frame = frame_in_view(dims.point, clip, dims.units)
 
-        def work(handle: Handle) -> NDArray[np.bool_]:
-            segmenter, known = self._loaded(checkpoint)
-            prepared = known.get(key, lambda: segmenter.prepare(picture(), handle.check))
-            return np.asarray(segmenter.segment(prepared, prompt))
+        def work(handle: Handle) -> _Found:
+            mask = self._finder.find(checkpoint, picture, key, prompt, handle.check)
+            return _Found(mask, clip, frame)
 
         self._say("Reading the frame…")
+        search = self._search
         self._job = Job(work, "mask", self, activity=False)
-        self._job.finished.connect(self._end)
+        self._job.finished.connect(lambda outcome: self._end(search, outcome))
         self._job.start()
+        self._enable_accept()
 
-    def _loaded(self, checkpoint: str) -> tuple[Any, Prepared]:
-        """Return the segmenter of a checkpoint, and what it knows; in the job's thread."""
-        from napari_flowmag.segment.classical import AppearanceSegmenter
-        from napari_flowmag.segment.sam import Prepared, SamSegmenter
-
-        if self._segmenter is None or self._known is None or self._segmenter_of != checkpoint:
-            if checkpoint:
-                preload_torch()
-            self._segmenter = SamSegmenter(checkpoint) if checkpoint else AppearanceSegmenter()
-            self._segmenter_of, self._known = checkpoint, Prepared()
-        return self._segmenter, self._known
-
-    def _end(self, outcome: Outcome) -> None:
+    def _end(self, search: int, outcome: Outcome) -> None:
         self._job = None
         self._say("")
-        if outcome.error is not None:
-            show_error(outcome.error)
-        elif not outcome.cancelled:
-            self._found = outcome.value
-            self._show()
+        if search == self._search and not outcome.cancelled:
+            if outcome.error is not None:
+                show_error(outcome.error)
+            else:
+                self._found = outcome.value
+        self._show()
         self._begin()
+
+    @property
+    def _looking(self) -> bool:
+        """Whether what is shown is about to be replaced."""
+        return self._pending or self._job is not None
+
+    def _enable_accept(self) -> None:
+        self.accept_button.setEnabled(self._found is not None and not self._looking)
 
     def _mask(self) -> NDArray[np.bool_] | None:
         from napari_flowmag.segment import change_size
 
-        return None if self._found is None else change_size(self._found, self.grow.value())
+        return None if self._found is None else change_size(self._found.mask, self.grow.value())
 
     def _show(self, *_: Any) -> None:
-        found, clip = self._mask(), self.clip.value()
-        self.accept_button.setEnabled(found is not None)
-        if found is None or clip is None:
-            if self._preview is not None and self._preview in self._viewer.layers:
-                self._viewer.layers.remove(self._preview)
+        found, mask = self._found, self._mask()
+        self._enable_accept()
+        if found is None or mask is None:
+            if self._preview is not None:
+                self._take_out([self._preview])
+            self._preview = None
             return
         if self._preview is None:
-            selection = set(self._viewer.layers.selection)
-            self._preview = preview_labels(clip, found)
-            # Below the clicks, which are to be seen and moved.
-            prompts = (self._points, self._boxes)
-            places = [i for i, layer in enumerate(self._viewer.layers) if layer in prompts]
-            self._viewer.layers.insert(min(places, default=len(self._viewer.layers)), self._preview)
-            self._viewer.layers.selection = selection
+            self._add_preview(preview_labels(found.clip, mask))
         else:
-            self._preview.data = found.astype(np.uint8)
-        self._say(f"{int(found.sum())} px; accept it, or correct it with more clicks")
+            self._preview.data = mask.astype(np.uint8)
+        self._say(f"{int(mask.sum())} px; accept it, or correct it with more clicks")
+
+    def _add_preview(self, layer: Labels) -> None:
+        self._preview = layer
+        selection = set(self._viewer.layers.selection)
+        # Below the clicks, which are to be seen and moved.
+        prompts = (self._points, self._boxes)
+        places = [i for i, other in enumerate(self._viewer.layers) if other in prompts]
+        self._viewer.layers.insert(min(places, default=len(self._viewer.layers)), layer)
+        self._viewer.layers.selection = selection
 
     def _removed(self, event: Any) -> None:
         if event.value is self._preview:
@@ -336,8 +342,6 @@ class MaskDock(QWidget):
     def _choose_method(self, *_: Any) -> None:
         sam = self.method.currentText() == _SAM
         self.checkpoint.setVisible(sam)
-        self.fetch.setVisible(sam)
-        self.accept_button.setEnabled(self._found is not None)
         self.update_soon()
 
     def _say(self, line: str) -> None:

@@ -8,8 +8,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from qtpy.QtCore import QObject, QTimer, Signal
 
-from napari_flowmag._layers import OWN, axes_of, in_plane, in_view, own, result_settings
+from napari_flowmag._layers import (
+    OWN,
+    axes_of,
+    in_plane,
+    in_view,
+    is_clip_layer,
+    result_settings,
+)
 from napari_flowmag._live import LiveFrames
+from napari_flowmag._origin import is_made_of, origin_of
 from napari_flowmag._qt.job import Handle, Job, Outcome
 
 if TYPE_CHECKING:
@@ -119,10 +127,14 @@ class Preview(QObject):
                 self._job.cancel()
             return
         self._pending = False
-        if any(layer not in self._viewer.layers for layer in request.layers):
+        there = self._viewer.layers
+        if not all(layer in there and is_clip_layer(layer) for layer in request.layers):
             self.clear()
             return
-        view = in_view(self._viewer.dims.point, request.layers[0])
+        dims = self._viewer.dims
+        view = in_view(dims.point, request.layers[0], dims.units)
+        if request.settings.z is not None:
+            view["Z"] = request.settings.z
         frame = view["T"]
         depth = view.get("Z") if request.settings.z is None else None
         self._working = self._version
@@ -161,24 +173,25 @@ class Preview(QObject):
             self._begin()
 
     def _show(self, request: Request, frame: NDArray[Any], view: dict[str, int]) -> None:
-        pictures = _pictures(request, frame, view)
-        moved = request.moved
-        if [own(layer).get("of") for layer in self._layers] != [m.unique_id for m in moved]:
+        moved, pictures = request.moved, _pictures(request, frame, view)
+        if not _are_made_of(self._layers, moved):
             self._remove_layers()
             after = max(self._viewer.layers.index(source) for source in moved)
             for source, picture in zip(moved, pictures, strict=True):
                 after += 1
-                self._layers.append(self._add(source, picture, after))
+                self._layers.append(self._add(source, picture, view, after))
             return
-        for layer, picture in zip(self._layers, pictures, strict=True):
+        for layer, source, picture in zip(self._layers, moved, pictures, strict=True):
+            _lay_over(layer, source)
+            layer.metadata = _metadata(source, view)  # before the data, which others wait for
             layer.data = picture
 
-    def _add(self, source: Image, picture: NDArray[Any], place: int) -> Image:
+    def _add(self, source: Image, picture: NDArray[Any], view: dict[str, int], place: int) -> Image:
         from napari.layers import Image
 
         settings = in_plane(result_settings(source))
-        metadata = {OWN: {"role": "preview", "of": source.unique_id}}
-        layer = Image(picture, **settings, name=f"{source.name} preview", metadata=metadata)
+        settings |= {"name": f"{source.name} preview", "metadata": _metadata(source, view)}
+        layer = Image(picture, **settings)
         selection = set(self._viewer.layers.selection)
         self._viewer.layers.insert(place, layer)
         self._viewer.layers.selection = selection  # the user did not choose the preview
@@ -186,15 +199,20 @@ class Preview(QObject):
 
     def _removed(self, event: Any) -> None:
         layer: Layer = event.value
-        if layer in self._layers:
-            self._layers.remove(layer)
+        mine = layer in self._layers
+        if mine or (self._request is not None and layer in self._request.layers):
+            # Not at once: the others may be among those that napari is about to remove.
+            left, self._layers = self._layers, []
+            QTimer.singleShot(0, lambda: self._take_out(left))
             self.clear()
+        if mine:
             self.closed.emit()
-        elif self._request is not None and layer in self._request.layers:
-            self.clear()
 
     def _remove_layers(self) -> None:
         layers, self._layers = self._layers, []
+        self._take_out(layers)
+
+    def _take_out(self, layers: list[Image]) -> None:
         for layer in layers:
             if layer in self._viewer.layers:
                 self._viewer.layers.remove(layer)
@@ -212,3 +230,24 @@ def _pictures(request: Request, frame: NDArray[Any], view: dict[str, int]) -> li
         index = tuple(place[a] if a in "TZC" else slice(None) for a in axes)
         pictures.append(np.ascontiguousarray(data[index]))
     return pictures
+
+
+def _metadata(source: Image, view: dict[str, int]) -> dict[str, Any]:
+    """Say what a preview is of: the clip, and the place in it."""
+    known = origin_of(source)
+    del known["source"]  # the name is for results, which can be saved
+    return {OWN: known | {"role": "preview", "place": dict(view)}}
+
+
+def _are_made_of(layers: list[Image], sources: tuple[Image, ...]) -> bool:
+    return len(layers) == len(sources) and all(map(is_made_of, layers, sources))
+
+
+def _lay_over(layer: Image, source: Image) -> None:
+    """Move a preview to where its source is in the world now."""
+    plain = {"scale": (1, 1), "translate": (0, 0), "affine": np.eye(3)}
+    settings = plain | in_plane(result_settings(source))
+    for name in ("units", *plain):
+        now, wanted = getattr(layer, name), settings[name]
+        if not np.array_equal(np.asarray(now), np.asarray(wanted)):
+            setattr(layer, name, wanted)

@@ -102,6 +102,8 @@ class RegionBox(QWidget):
         if self._watched is not None:
             for event in _edits(self._watched):
                 event.disconnect(self._edited)
+        if layer is not self._watched:
+            self._fill(None, [])  # factors belong to the labels of one layer
         self._watched = layer
         if layer is not None:
             for event in _edits(layer):

@@ -17,6 +17,9 @@ from qtpy.QtWidgets import (
     QProgressBar,
     QScrollArea,
     QSizePolicy,
+    QStyle,
+    QStyleOptionComboBox,
+    QStylePainter,
     QToolButton,
     QVBoxLayout,
     QWidget,
@@ -25,12 +28,13 @@ from qtpy.QtWidgets import (
 if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Layer
+    from qtpy.QtGui import QPaintEvent
 
     from napari_flowmag._qt.job import Job, Outcome
 
 
 class LayerCombo(QComboBox):
-    """A choice among the layers of a viewer, which follows them as they come, go and are renamed.
+    """A choice among the layers of a viewer, which follows them as they come, go and change.
 
     Parameters
     ----------
@@ -69,9 +73,12 @@ class LayerCombo(QComboBox):
             viewer.layers.events.reordered,
         ):
             event.connect(self._fill)
-        viewer.layers.events.inserted.connect(self._watch)
+        viewer.layers.events.inserted.connect(self._inserted)
         for layer in viewer.layers:
-            layer.events.name.connect(self._fill)
+            self._watch(layer)
+        view = self.view()
+        if view is not None:  # names often differ at their ends only
+            view.setTextElideMode(Qt.TextElideMode.ElideMiddle)
         self._fill()
 
     def value(self) -> Layer | None:
@@ -84,24 +91,46 @@ class LayerCombo(QComboBox):
         if layer in self._layers:
             self.setCurrentIndex(self._layers.index(layer))
 
-    def _watch(self, event: Any) -> None:
-        event.value.events.name.connect(self._fill)
+    def paintEvent(self, event: QPaintEvent | None) -> None:  # noqa: N802 - Qt's name
+        """Draw as Qt does, but leave out the middle of a name that is too long, not its end."""
+        option = QStyleOptionComboBox()
+        self.initStyleOption(option)
+        option.currentText = self._elided(option)
+        painter = QStylePainter(self)
+        painter.drawComplexControl(QStyle.ComplexControl.CC_ComboBox, option)
+        painter.drawControl(QStyle.ControlElement.CE_ComboBoxLabel, option)
+
+    def _elided(self, option: QStyleOptionComboBox) -> str:
+        style, part = self.style(), QStyle.SubControl.SC_ComboBoxEditField
+        if style is None:
+            return str(option.currentText)
+        room = style.subControlRect(QStyle.ComplexControl.CC_ComboBox, option, part, self)
+        middle = Qt.TextElideMode.ElideMiddle
+        return str(self.fontMetrics().elidedText(option.currentText, middle, room.width()))
+
+    def _inserted(self, event: Any) -> None:
+        self._watch(event.value)
+
+    def _watch(self, layer: Layer) -> None:
+        for event in (layer.events.name, layer.events.axis_labels, layer.events.data):
+            event.connect(self._fill)
 
     def _fill(self, event: Any = None) -> None:
         chosen = self.value()
-        self._layers = [None] if self._none is not None else []
-        self._layers += [layer for layer in self._viewer.layers if self._accept(layer)]
+        layers: list[Layer | None] = [None] if self._none is not None else []
+        layers += [layer for layer in self._viewer.layers if self._accept(layer)]
+        names = [str(self._none) if layer is None else layer.name for layer in layers]
+        if layers == self._layers and names == [self.itemText(i) for i in range(self.count())]:
+            return  # pixels change often, and a list that is open must not be made anew for that
+        self._layers = layers
         with QSignalBlocker(self):
             self.clear()
-            for layer in self._layers:
-                self.addItem(self._none if layer is None else layer.name)
+            for place, name in enumerate(names):
+                self.addItem(name)
+                self.setItemData(place, name, Qt.ItemDataRole.ToolTipRole)
             if chosen in self._layers:
                 self.setCurrentIndex(self._layers.index(chosen))
         self._tell()
-
-    def refill(self) -> None:
-        """Look at the layers again, after what `accept` decides by has changed."""
-        self._fill()
 
     def _tell(self, index: int = -1) -> None:
         chosen = self.value()

@@ -1,0 +1,143 @@
+"""Comparing a clip with its magnified version, on a viewer without a window."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from napari_flowmag._layers import result_settings
+from napari_flowmag._origin import origin_of
+from napari_flowmag._qt.compare import Compare
+from napari_flowmag._qt.magnify_dock import MagnifyDock
+from napari_flowmag.errors import FlowmagError
+
+from .conftest import moved_texture
+
+
+@pytest.fixture
+def compare(model):
+    return Compare(model)
+
+
+@pytest.fixture
+def dock(qtbot, model):
+    made = MagnifyDock(model)
+    qtbot.addWidget(made)
+    return made
+
+
+def add_result(model, source, start=0, stop=None, z=None, number=1):
+    """A layer of frames that are by 1 brighter, as a run would add it."""
+    from napari.layers import Image
+
+    data = np.asarray(source.data)
+    axes = source.axis_labels
+    parts = {"t": slice(start, stop), "z": slice(z, None if z is None else z + 1)}
+    made = data[tuple(parts.get(a, slice(None)) for a in axes)] + np.uint16(1)
+    settings = result_settings(source, start, z)
+    known = origin_of(source) | {"role": "result", "number": number}
+    layer = Image(made, **settings, name=f"{source.name} ×8", metadata={"flowmag": known})
+    model.layers.append(layer)
+    return layer
+
+
+@pytest.mark.parametrize("axes", ["tzyx", "ztyx"])
+@pytest.mark.parametrize("z", [None, 2])
+def test_difference_of_a_part_of_a_clip(compare, model, axes, z):
+    deep = np.stack([moved_texture(seed=s) for s in range(3)], axis=axes.index("z"))
+    scale = tuple({"t": 0.1, "z": 2.0}.get(a, 1.0) for a in axes)
+    source = model.add_image(deep, name="clip", axis_labels=tuple(axes), scale=scale)
+    result = add_result(model, source, 2, 5, z)
+    compare.set_mode("difference", [source], [result])
+    difference = model.layers[-1]
+    assert difference.data.shape == result.data.shape
+    assert (np.asarray(difference.data) == 1).all()
+    np.testing.assert_allclose(difference.extent.world, result.extent.world)
+
+
+def test_a_result_that_fits_no_part_of_the_clip_is_refused(compare, model, frames):
+    source = model.add_image(frames, name="clip", axis_labels=("t", "y", "x"))
+    result = add_result(model, source, 2)
+    result.translate = (4, 0, 0)
+    with pytest.raises(FlowmagError, match="do not fit"):
+        compare.set_mode("difference", [source], [result])
+
+
+@pytest.mark.parametrize("rgb", [False, True])
+def test_difference_follows_the_preview(dock, model, qtbot, idle, rgb):
+    frames = (moved_texture() // 257).astype(np.uint8)
+    clip = np.stack([frames, frames[:, ::-1], frames], axis=-1) if rgb else frames
+    model.add_image(clip, name="clip", rgb=rgb)
+    model.dims.set_current_step(0, 2)
+    with qtbot.waitSignal(dock.preview.shown, timeout=60_000):
+        dock.live.setChecked(True)
+    dock.mode.setCurrentText("Difference")
+    assert dock.compare.mode == "difference"
+    with qtbot.waitSignal(dock.preview.shown, timeout=60_000):
+        model.dims.set_current_step(0, 4)
+    (preview,) = dock.preview.layers
+    expected = preview.data.astype("f4") - clip[4]
+    assert expected.any()
+    if rgb:
+        expected = expected @ np.array([0.299, 0.587, 0.114], "f4")
+    shown = model.layers["clip preview − clip"]
+    np.testing.assert_allclose(np.asarray(shown.data), expected, atol=1e-4)
+    idle()
+
+
+def test_a_run_takes_the_place_of_the_preview_beside_the_clip(dock, model, qtbot, idle, frames):
+    clip = model.add_image(frames, name="clip")
+    with qtbot.waitSignal(dock.preview.shown, timeout=60_000):
+        dock.live.setChecked(True)
+    dock.mode.setCurrentText("Side by side")
+    dock.run()
+    idle()
+    qtbot.waitUntil(lambda: not dock.running, timeout=10_000)
+    qtbot.wait(1)
+    result = model.layers["clip ×8"]
+    assert dock.mode.currentText() == "Side by side"
+    assert dock.compare.mode == "side by side"
+    assert model.canvas.grid.enabled
+    assert [layer for layer in model.layers if layer.visible] == [clip, result]
+
+
+@pytest.mark.parametrize("mode", ["Side by side", "Blink", "Difference"])
+def test_the_box_says_when_there_is_nothing_to_compare_any_more(dock, model, qtbot, frames, mode):
+    clip = model.add_image(frames, name="clip", axis_labels=("t", "y", "x"))
+    result = add_result(model, clip)
+    dock.form.clip.set_value(clip)
+    dock.mode.setCurrentText(mode)
+    assert dock.compare.mode == mode.lower()
+    model.layers.remove(result)
+    qtbot.waitUntil(lambda: dock.mode.currentText() == "Off", timeout=5000)
+    assert dock.compare.mode == "off"
+    assert not model.canvas.grid.enabled
+    assert list(model.layers) == [clip]
+    assert clip.visible
+
+
+def test_all_that_is_compared_can_be_removed_together(dock, model, qtbot, frames):
+    clip = model.add_image(frames, name="clip", axis_labels=("t", "y", "x"))
+    add_result(model, clip)
+    dock.form.clip.set_value(clip)
+    dock.mode.setCurrentText("Difference")
+    model.layers.select_all()
+    model.layers.remove_selected()
+    qtbot.waitUntil(lambda: dock.mode.currentText() == "Off", timeout=5000)
+    assert not len(model.layers)
+
+
+def test_a_clip_is_compared_under_another_name(dock, model, frames):
+    clip = model.add_image(frames, name="clip", axis_labels=("t", "y", "x"))
+    result = add_result(model, clip)
+    clip.name = "renamed"
+    dock.form.clip.set_value(clip)
+    dock.mode.setCurrentText("Blink")
+    assert dock.compare.mode == "blink"
+    dock.mode.setCurrentText("Off")
+    other = model.add_image(frames, name="clip")
+    dock.form.clip.set_value(other)
+    dock.mode.setCurrentText("Blink")
+    assert dock.mode.currentText() == "Off"
+    assert "nothing to compare" in dock.problem.text()
+    assert result.visible

@@ -1,0 +1,202 @@
+"""What the Magnify dock offers, and what it follows, on a viewer without a window."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+from qtpy.QtWidgets import QLabel, QStyleOptionComboBox
+from superqt import QElidingLabel
+
+from napari_flowmag._qt.channels import CARRIES, LEFT
+from napari_flowmag._qt.magnify_dock import MagnifyDock
+from napari_flowmag._qt.mask_dock import MaskDock
+
+from .conftest import moved_texture
+
+LONG = "2024-05-03 cardiomyocytes day 14 well B03 "
+
+
+@pytest.fixture
+def dock(qtbot, model):
+    made = MagnifyDock(model)
+    qtbot.addWidget(made)
+    return made
+
+
+def shown(dock):
+    return dock.preview.layers[0].data if dock.preview.layers else None
+
+
+def shows(dock, expected):
+    return lambda: shown(dock) is not None and np.array_equal(shown(dock), expected)
+
+
+def preview_first_frame(dock, qtbot):
+    """Turn the preview on, of a factor that changes nothing."""
+    dock._viewer.dims.set_current_step(0, 0)
+    dock.form.alpha.set_value(1)
+    dock.live.setChecked(True)
+    qtbot.waitUntil(shows(dock, dock.form.clip.value().data[0]), timeout=60_000)
+
+
+def test_the_only_slice_follows_the_slider(dock, model, qtbot, idle):
+    deep = np.stack([moved_texture(seed=s) for s in range(3)], axis=1)
+    model.add_image(deep, axis_labels=("t", "z", "y", "x"))
+    model.dims.set_current_step(0, 2)
+    model.dims.set_current_step(1, 1)
+    dock.form.alpha.set_value(1)
+    dock.form.slice_only.setChecked(True)
+    dock.live.setChecked(True)
+    for z in (1, 0, 2):  # 0 is where the form began
+        model.dims.set_current_step(1, z)
+        qtbot.waitUntil(shows(dock, deep[2, z]), timeout=60_000)
+        assert dock.form.value().settings.z == z
+    idle()
+
+
+def test_labels_that_differ_between_slices_ask_for_one_slice(dock, model, qtbot, idle):
+    deep = np.stack([moved_texture(4, seed=s) for s in range(3)], axis=1)
+    model.add_image(deep, name="deep", axis_labels=("t", "z", "y", "x"))
+    labels = model.add_labels(np.zeros(deep.shape, np.uint8))
+    labels.data[:, 2, 10:20, 10:30] = 1
+    dock.form.region.labels.set_value(labels)
+    dock.run()
+    idle()
+    changed = (np.asarray(model.layers["deep ×8"].data) != deep).any(axis=0)
+    assert changed[:, 10:20, 10:30].any(axis=(1, 2)).all(), "one slice serves for all"
+    assert not changed[:, 30:].any()
+    labels.data[:, 0, 30:40] = 1
+    dock.live.setChecked(True)
+    qtbot.waitUntil(lambda: "Only the slice in view" in dock.problem.text(), timeout=60_000)
+    idle()
+
+
+def test_the_preview_follows_its_clip_in_the_world(dock, model, qtbot, idle, frames):
+    clip = model.add_image(frames, scale=(1, 0.5, 0.5))
+    preview_first_frame(dock, qtbot)
+
+    def lies_over():
+        corners = [layer.data_to_world(p)[-2:] for layer, p in ((clip, (0, 5, 9)), (view, (5, 9)))]
+        return np.allclose(*corners)
+
+    (view,) = dock.preview.layers
+    turn = [[1, 0, 0], [0, 0.8, -0.6], [0, 0.6, 0.8]]
+    for name, value in (("scale", (1, 2, 3)), ("rotate", turn), ("affine", np.diag([1, 2, 2, 1]))):
+        setattr(clip, name, value)
+        qtbot.waitUntil(lies_over, timeout=60_000)
+    assert dock.preview.layers == [view]
+    idle()
+
+
+def test_the_form_follows_the_pixels_of_its_clip(dock, model, qtbot, idle, frames):
+    clip = model.add_image(frames)
+    preview_first_frame(dock, qtbot)
+    clip.data = moved_texture(9, height=40)[3:]
+    model.dims.set_current_step(0, 0)
+    qtbot.waitUntil(shows(dock, clip.data[0]), timeout=60_000)
+    clip.data = clip.data[:4]
+    assert dock.form.last.value() == 3
+    clip.data = clip.data[0]
+    assert dock.form.clip.value() is None
+    qtbot.waitUntil(lambda: not dock.preview.layers, timeout=5000)
+    idle()
+
+
+def test_a_clip_and_its_preview_can_be_removed_together(dock, model, qtbot, idle, frames):
+    for _ in range(4):  # napari takes them in any order
+        model.add_image(frames)
+        preview_first_frame(dock, qtbot)
+        model.layers.select_all()
+        model.layers.remove_selected()
+        qtbot.wait(1)
+        assert not len(model.layers)
+        idle()
+
+
+def test_the_closed_dock_leaves_nothing_behind(dock, model, qtbot, idle, frames):
+    from qtpy.QtWidgets import QDockWidget
+
+    clip = model.add_image(frames)
+    holder = QDockWidget()
+    qtbot.addWidget(holder)
+    holder.setWidget(dock)
+    preview_first_frame(dock, qtbot)
+    dock.mode.setCurrentText("Side by side")
+    dock.setParent(None)  # what napari does when the dock is closed
+    assert list(model.layers) == [clip]
+    assert not model.canvas.grid.enabled
+    idle()
+
+
+def test_a_layer_becomes_a_clip_once_its_axes_have_names(dock, model):
+    layer = model.add_image(np.zeros((4, 2, 3, 20, 30), np.uint16))
+    assert dock.form.clip.value() is None
+    layer.axis_labels = ("t", "z", "c", "y", "x")
+    assert dock.form.clip.value() is layer
+    layer.axis_labels = ("z", "t", "c", "y", "x")
+    assert dock.form.last.maximum() == 1
+
+
+def test_a_copy_of_a_channel_is_left_alone(dock, model):
+    frames = [moved_texture(seed=s) for s in range(2)]
+    for c in (0, 1, 1):
+        known = {"path": "/clip.tif", "channel": c}
+        model.add_image(frames[c].copy(), name=f"C{c}", metadata={"flowmag": known})
+    first, second, copy = model.layers
+
+    def roles():
+        return [box.currentText() for _, box in dock.form.channels._roles]
+
+    dock.form.clip.set_value(first)
+    assert roles() == [CARRIES, CARRIES, LEFT]
+    dock.form.clip.set_value(copy)
+    assert roles() == [CARRIES, LEFT, CARRIES]
+    assert dock.form.value().layers == (first, copy)
+    assert second not in dock.form.value().layers
+
+
+def test_factors_belong_to_the_labels_of_one_layer(dock, model, frames):
+    model.add_image(frames)
+    drawn = np.zeros((48, 64), np.uint8)
+    drawn[:9] = 1
+    first, second = model.add_labels(drawn), model.add_labels(drawn[::-1].copy())
+    dock.form.region.labels.set_value(first)
+    dock.form.region.set_alpha(1, 50)
+    dock.form.region.labels.set_value(second)
+    assert dock.form.region.settings()["label_alphas"] == ()
+
+
+def test_names_that_differ_at_the_end_look_different(dock, model, qtbot):
+    names = [f"{LONG}GFP", f"{LONG}mCherry"]
+    for name in names:
+        model.add_image(moved_texture(), name=name)
+    dock.show()
+    labels = dock.form.channels.findChildren(QElidingLabel)
+    texts = [QLabel.text(label) for label in labels]
+    assert texts[0] != texts[1]
+    assert all("…" in text for text in texts)
+    assert all(label.width() <= 150 for label in labels)
+    assert [label.toolTip() for label in labels] == names
+    box = dock.form.clip
+    box.resize(150, box.height())
+    shorter = []
+    for layer in model.layers:
+        box.set_value(layer)
+        option = QStyleOptionComboBox()
+        box.initStyleOption(option)
+        shorter.append(box._elided(option))
+    assert [text[-3:] for text in shorter] == ["GFP", "rry"]
+
+
+@pytest.mark.parametrize("make", [MagnifyDock, MaskDock])
+def test_each_key_goes_to_one_place(make, model, qtbot):
+    from qtpy.QtWidgets import QAbstractButton
+
+    made = make(model)
+    qtbot.addWidget(made)
+    texts = [w.text() for kind in (QLabel, QAbstractButton) for w in made.findChildren(kind)]
+    keys = [key.lower() for text in texts for key in re.findall(r"&(\w)", text)]
+    assert len(keys) == len(set(keys)) > 5
+    assert not set(keys) & set("fvlpwh"), "napari's menus"
