@@ -62,11 +62,17 @@ def _demo(folder: Path, kind: str, alpha: float, asked: float | None = None) -> 
     return run_demo(folder, kind=kind, alpha=asked, magnifier=magnifier, device="cpu")
 
 
+def _factor(result: DemoResult) -> float:
+    assert result.measured is not None
+    return result.measured.value
+
+
 @pytest.mark.usefixtures("short")
 @pytest.mark.parametrize("kind", demo_kinds())
 def test_it_measures_what_was_done_and_writes_everything(kind: str, tmp_path: Path) -> None:
     result = _demo(tmp_path / "new" / "folder", kind, 6.0)
-    assert result.measured.value == pytest.approx(6, rel=0.03)
+    assert _factor(result) == pytest.approx(6, rel=0.03)
+    assert result.background is not None
     assert result.background < 0.7
     assert result.frames == FRAMES
 
@@ -90,7 +96,22 @@ def test_it_measures_what_was_done_and_writes_everything(kind: str, tmp_path: Pa
 def test_a_model_that_falls_short_is_found_out(tmp_path: Path) -> None:
     result = _demo(tmp_path, "beam", alpha=5.0, asked=10.0)
     assert result.alpha == 10
-    assert result.measured.value == pytest.approx(5, rel=0.03)
+    assert _factor(result) == pytest.approx(5, rel=0.03)
+
+
+@pytest.mark.usefixtures("short")
+def test_motion_far_beyond_the_usual_is_measured_too(tmp_path: Path) -> None:
+    assert _factor(_demo(tmp_path, "cells", 160.0)) == pytest.approx(160, rel=0.05)
+
+
+@pytest.mark.usefixtures("short")
+def test_where_nothing_can_be_measured_nothing_is_told(tmp_path: Path) -> None:
+    result = _demo(tmp_path, "beam", 400.0)
+    facts = json.loads(json.dumps(result.to_dict(), allow_nan=False))
+    assert facts["measured"] is facts["measured_low"] is facts["background_change"] is None
+    text = result.to_text()
+    assert "factor measured:  none" in text
+    assert "still background: none" in text
 
 
 @pytest.mark.usefixtures("short")
@@ -99,6 +120,7 @@ def test_a_background_that_changes_is_found_out(tmp_path: Path) -> None:
     magnifier.ideal += 3
     result = run_demo(tmp_path, alpha=5.0, magnifier=magnifier, device="cpu")
     assert result.background == pytest.approx(3, abs=0.1)
+    assert result.background_before is not None
     assert result.background_before < 0.7
 
 
@@ -107,10 +129,10 @@ def test_the_result_as_text_and_as_json(tmp_path: Path) -> None:
     result = _demo(tmp_path, "beam", 4.0)
     text = result.to_text()
     assert "factor asked:     4\n" in text
-    assert f"factor measured:  {result.measured.value:.2f}" in text
+    assert f"factor measured:  {_factor(result):.2f}" in text
     assert all(str(path) in text for path in result.files)
     facts = json.loads(json.dumps(result.to_dict()))
-    assert facts["measured"] == result.measured.value
+    assert facts["measured"] == _factor(result)
     assert len(facts["files"]) == 4
 
 

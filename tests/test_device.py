@@ -22,7 +22,7 @@ def test_auto_takes_a_gpu_if_there_is_one():
     assert resolve_device("cpu") == torch.device("cpu")
 
 
-@pytest.mark.parametrize("name", ["", "gpu", "warp drive", "cuda:99"])
+@pytest.mark.parametrize("name", ["", "gpu", "warp drive", "cuda:99", "mps", "xpu", "meta"])
 def test_devices_that_are_not_there(name):
     with pytest.raises(FlowmagError, match="device"):
         resolve_device(name)

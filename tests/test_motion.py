@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import weakref
 
 import numpy as np
 import pytest
@@ -30,6 +31,36 @@ def test_the_frequency_of_a_sinusoid_in_any_direction(frequency, amplitude, angl
 def test_no_frequency_where_none_can_be_known(count, fps, scale):
     moved = scale * np.random.default_rng(0).standard_normal((count, 2))
     assert Motion(0, moved, fps).frequency() is None
+
+
+@pytest.mark.parametrize("count", [8, 16, 100])
+@pytest.mark.parametrize("phase", [0, 1, 2, 3])
+def test_no_frequency_where_a_sinusoid_meets_its_mirror_image(count, phase):
+    time = np.arange(count) / count
+    for frequency in (0.5, 1, count / 2 - 1, count / 2 - 0.5):
+        swing = 0.3 * np.sin(2 * np.pi * frequency * time + phase)
+        assert Motion(1, np.stack([swing, 0 * swing], 1), float(count)).frequency() is None
+    drift = np.stack([time, 0 * time], 1)
+    assert Motion(1, drift, float(count)).frequency() is None
+
+
+def test_a_clip_is_read_once_and_not_held(texture):
+    shifts = [(0.3 * np.sin(t), 0) for t in range(40)]
+    pictures, alive = texture(shifts, 48, 48), []
+
+    def frames():
+        for picture in pictures:
+            frame = picture.copy()
+            alive.append(weakref.ref(frame))
+            yield frame
+            del frame
+            assert sum(seen() is not None for seen in alive) < 20
+
+    mask = np.zeros((48, 48), np.uint8)
+    mask[:, :24], mask[:, 24:] = 1, 2
+    one, two = measure_motion(pictures[0], frames(), mask, search=4)
+    for motion in (one, two):
+        np.testing.assert_allclose(motion.displacement[:, 0], np.array(shifts)[:, 0], atol=0.02)
 
 
 def test_each_region_has_its_own_motion(texture):

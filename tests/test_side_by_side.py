@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from napari_flowmag.errors import Cancelled
 from napari_flowmag.magnify import magnify, magnify_frames
 from napari_flowmag.models import load_magnifier
 from napari_flowmag.models.base import Magnifier
+from napari_flowmag.side_by_side import side_by_side
 
 ALPHA = 6
 
@@ -89,6 +91,65 @@ def test_threads_end_and_torch_has_its_own_again(clip, default):
     assert not helpers()
     assert torch.get_num_threads() == 3
     frames.close()
+
+
+def aside(work):
+    """Do something on a thread that computes for the first time."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(work).result()
+
+
+def test_what_else_computes_meanwhile_has_all_threads(clip, default, monkeypatch):
+    seen, inside = [], engine.Engine._batch
+
+    def look(self, *args):
+        seen.append((torch.get_num_threads(), aside(torch.get_num_threads)))
+        return inside(self, *args)
+
+    monkeypatch.setattr(engine.Engine, "_batch", look)
+    magnify(clip[[1, 2, 3]], ALPHA, model=default, reference="mean")
+    assert set(seen) == {(1, 3)}
+
+
+def test_two_magnifications_that_overlap_leave_torch_its_threads(clip, default, monkeypatch):
+    torch.set_num_threads(4)
+    first_in, second_in, first_done = (threading.Event() for _ in range(3))
+    inside, used = engine.Engine._batch, {}
+
+    def overlap(self, *args):
+        first = self._size == (64, 80)
+        (first_in if first else second_in).set()
+        assert (second_in if first else first_done).wait(30)
+        used[first] = torch.get_num_threads()
+        return inside(self, *args)
+
+    def first():
+        magnify(clip[[1, 2]], ALPHA, model=default, reference="mean")
+        first_done.set()
+
+    monkeypatch.setattr(engine.Engine, "_batch", overlap)
+    with ThreadPoolExecutor(1) as pool:
+        job = pool.submit(first)
+        assert first_in.wait(30)
+        magnify(clip[[1, 2], :48], ALPHA, model=default, reference="mean")
+        job.result()
+    assert used == {True: 2, False: 2}
+    assert torch.get_num_threads() == aside(torch.get_num_threads) == 4
+
+
+def test_threads_that_cannot_start_hold_up_nobody(monkeypatch):
+    start, begun = threading.Thread.start, iter([True])
+
+    def full(self):
+        if not next(begun, False):
+            raise RuntimeError("can't start new thread")
+        start(self)
+
+    monkeypatch.setattr(threading.Thread, "start", full)
+    with pytest.raises(RuntimeError, match="start new thread"):
+        side_by_side(abs, [1, 2], 2)
+    assert not helpers()
+    assert torch.get_num_threads() == 3
 
 
 def test_cancelling_stops_all(clip, default, monkeypatch):

@@ -164,11 +164,34 @@ def test_the_surroundings_can_be_held_still():
     np.testing.assert_array_equal(made.alpha, np.where(labelled() > 0, 3, 0))
 
 
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"label_alphas": {1: 20}.items()}, "label alphas"),
+        ({"outside": 0}, "outside"),
+        ({"soft": 3, "feather_px": 2}, "soft, feather"),
+    ],
+)
+def test_what_is_about_a_mask_needs_one(options, named):
+    with pytest.raises(FlowmagError, match=f"^{named} without a mask") as error:
+        strength(2, SIZE, **options)
+    assert "\n" not in str(error.value)
+
+
+def test_labels_that_a_mask_does_not_have():
+    with pytest.raises(FlowmagError, match="label 0, 3: the mask has no such label"):
+        strength(2, SIZE, labelled(), label_alphas=[(3, 4), (1, 5), (0, 2)])
+    later = np.stack([0 * labelled(), labelled()])
+    assert strength(2, SIZE, later, label_alphas=[(2, 5)], frames=2).at(1).alpha.max() == 5
+
+
 def test_masks_over_time():
     labels = np.stack([labelled(), 0 * labelled(), labelled()[::-1]])
     made = strength(3, SIZE, labels, frames=3)
     np.testing.assert_array_equal(made.at(2).mask, labels[2] > 0)
     assert made.at(1).constant() == 1
+    assert made.typical(range(1, 3)).mask is not None
+    assert made.typical(range(1, 2)).constant() == 1
     with pytest.raises(FlowmagError, match="3 pictures, the clip has 5 frames"):
         strength(3, SIZE, labels, frames=5)
     with pytest.raises(FlowmagError, match="whole numbers"):

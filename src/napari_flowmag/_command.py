@@ -13,7 +13,7 @@ from napari_flowmag.errors import FlowmagError
 from napari_flowmag.io import write_clip
 
 if TYPE_CHECKING:
-    pass
+    from numpy.typing import NDArray
 
 
 def needs_folder(request: Request) -> bool:
@@ -47,7 +47,10 @@ def command_for(request: Request, folder: str | Path | None = None) -> str:
     else:
         path, changes = source
         settings = settings.replace(**changes)
-    settings = settings.replace(**_files(request, place, name))
+    mask, fitting = request.region()
+    settings = settings.replace(
+        **_files(request, mask, place, name), label_alphas=fitting.label_alphas
+    )
     output = Path(path).with_name(f"{name}-x{settings.alpha:g}.tif")
     return settings.to_command(path, str(output))
 
@@ -72,10 +75,9 @@ def _source(request: Request) -> tuple[str, dict[str, Any]] | None:
     }
 
 
-def _files(request: Request, folder: Path, name: str) -> dict[str, str]:
+def _files(request: Request, mask: NDArray[Any] | None, folder: Path, name: str) -> dict[str, str]:
     """Write mask and model, and return what the settings call them."""
     files = {}
-    mask = request.mask()
     if mask is not None:
         stack = mask if mask.ndim == 3 else mask[None]
         labels = Clip.from_array(_unsigned(stack), "TYX", name="labels")

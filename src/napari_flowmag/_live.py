@@ -111,7 +111,8 @@ class LiveFrames:
         before = self._settings
         same_model = settings == before and request.magnifier is self._magnifier
         if self._job is not None and same and same_model:
-            self._job.strength = self._job.strength_of(request.settings, request.mask())
+            mask, wanted = request.region()
+            self._job.strength = self._job.strength_of(wanted, mask)
             return
         if not same or before is None or before.z != settings.z:
             self._limits = None
@@ -141,12 +142,16 @@ def _without_strength(settings: MagnifySettings) -> MagnifySettings:
 
 def _read_limits(request: Request, cancel: threading.Event, progress: Progress) -> ValueRange:
     from napari_flowmag.frames import as_frames
+    from napari_flowmag.references import used_frames
     from napari_flowmag.values import value_range
 
+    settings = request.settings
     frames = as_frames(request.clip.frames, request.clip.axes)
-    if request.settings.z is not None:
-        frames = frames.at_depth(request.settings.z)
-    return value_range(frames, request.settings.value_range, _count(len(frames), cancel, progress))
+    if settings.z is not None:
+        frames = frames.at_depth(settings.z)
+    selected = range(*slice(settings.start, settings.stop).indices(len(frames)))
+    used = used_frames(settings.reference, selected, len(frames))
+    return value_range(frames, settings.value_range, _count(len(frames), cancel, progress), used)
 
 
 def _count(total: int, cancel: threading.Event, progress: Progress) -> Callable[[], None]:

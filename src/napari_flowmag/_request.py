@@ -64,6 +64,21 @@ class Request:
             return None
         return np.array(key_frames(labels_on(self.labels, self.layers[0], self.settings.z)))
 
+    def region(self) -> tuple[NDArray[Any] | None, MagnifySettings]:
+        """Return the mask as :meth:`mask` does, and settings that fit it.
+
+        The window knows a factor for each label of the layer; those that lie beside the clip, in
+        another slice, or were just erased, are not in the mask.
+        """
+        from napari_flowmag.strength import labels_there
+
+        mask, settings = self.mask(), self.settings
+        if mask is None or not settings.label_alphas:
+            return mask, settings
+        there = labels_there(mask, dict(settings.label_alphas))
+        kept = tuple((label, alpha) for label, alpha in settings.label_alphas if label in there)
+        return mask, settings.replace(label_alphas=kept)
+
     def magnification(
         self,
         *,
@@ -79,10 +94,11 @@ class Request:
         """
         from napari_flowmag.magnify import magnify_clip
 
+        mask, settings = self.region()
         return magnify_clip(
             self.clip,
-            self.settings,
-            mask=self.mask(),
+            settings,
+            mask=mask,
             magnifier=self.magnifier,
             limits=limits,
             notify=notify,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,9 @@ FRAMES = 64
 """Frames of the clip."""
 
 _NEAR = 8  # px around whatever moves that belong neither to it nor to the background
+_NEAREST = 32  # px: how far to look for magnified motion at least
+_FARTHEST = 0.25  # of the picture's shorter side: what is magnified by more bends, or leaves it
+_TOO_FAR = 1.3  # times the motion asked for: a model that exaggerates is to be found out, too
 
 
 @dataclass(frozen=True)
@@ -56,10 +60,11 @@ class DemoResult:
     alpha
         Factor asked for.
     measured
-        Factor measured where the scene moves most.
+        Factor measured where the scene moves most; None where that should move by more than a
+        quarter of the picture: it bends, or leaves.
     background
         Mean absolute change of the still background against the reference frame after
-        magnification, in grey levels of 255.
+        magnification, in grey levels of 255; None where what moves comes near to everything.
     background_before
         The same before magnification: camera noise.
     frames
@@ -72,9 +77,9 @@ class DemoResult:
 
     kind: str
     alpha: float
-    measured: Factor
-    background: float
-    background_before: float
+    measured: Factor | None
+    background: float | None
+    background_before: float | None
     frames: int
     seconds: float
     files: tuple[Path, ...]
@@ -85,10 +90,10 @@ class DemoResult:
         return {
             "kind": self.kind,
             "alpha": self.alpha,
-            "measured": factor.value,
-            "measured_low": factor.low,
-            "measured_high": factor.high,
-            "motion_px": factor.motion,
+            "measured": None if factor is None else factor.value,
+            "measured_low": None if factor is None else factor.low,
+            "measured_high": None if factor is None else factor.high,
+            "motion_px": None if factor is None else factor.motion,
             "background_change": self.background,
             "background_change_before": self.background_before,
             "frames": self.frames,
@@ -98,19 +103,33 @@ class DemoResult:
 
     def to_text(self) -> str:
         """Return the result as lines for a reader."""
-        factor = self.measured
         original, magnified, video, slices = self.files
         return f"""\
 factor asked:     {self.alpha:g}
-factor measured:  {factor.value:.2f} ({factor.low:.2f} to {factor.high:.2f} over the frames; \
-motion of {factor.motion:.2f} px)
-still background: changes by {self.background:.2f} grey levels of 255 \
-(before: {self.background_before:.2f})
+factor measured:  {self._achieved()}
+still background: {self._stillness()}
 time:             {self.seconds:.1f} s for {self.frames} frames
 clip:             {original}
 magnified clip:   {magnified}
 side by side:     {video}
 x-t slices:       {slices}"""
+
+    def _achieved(self) -> str:
+        factor = self.measured
+        if factor is None:
+            return "none: what moves goes too far to be followed"
+        return (
+            f"{factor.value:.2f} ({factor.low:.2f} to {factor.high:.2f} over the frames; "
+            f"motion of {factor.motion:.2f} px)"
+        )
+
+    def _stillness(self) -> str:
+        if self.background is None:
+            return "none: what moves comes near to everything"
+        return (
+            f"changes by {self.background:.2f} grey levels of 255 "
+            f"(before: {self.background_before:.2f})"
+        )
 
 
 def run_demo(
@@ -172,7 +191,7 @@ def run_demo(
     return DemoResult(
         kind=kind,
         alpha=settings.alpha,
-        measured=achieved_factor(known.frames[0], known.frames, magnified, moving),
+        measured=_measured(known, magnified, moving, settings.alpha),
         background=_change(known, magnified, still),
         background_before=_change(known, known.frames, still),
         frames=len(magnified),
@@ -235,6 +254,17 @@ def _draw(path: Path, known: KnownClip, magnified: NDArray[Any], view: View, alp
         picture.save(temporary, format="PNG")
 
 
+def _measured(
+    known: KnownClip, magnified: NDArray[Any], moving: NDArray[np.bool_], alpha: float
+) -> Factor | None:
+    """Measure the factor, None where what moves is asked to go too far to be followed."""
+    asked = alpha * float(np.abs(known.displacement).max())
+    if asked > _FARTHEST * min(moving.shape):
+        return None
+    search = max(_NEAREST, math.ceil(_TOO_FAR * asked))
+    return achieved_factor(known.frames[0], known.frames, magnified, moving, search=search)
+
+
 def _regions(known: KnownClip, alpha: float) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Return what moves most, nearly as one piece, and what nothing that moves ever comes near."""
     amplitude = np.abs(known.displacement).max(axis=(0, 1))
@@ -244,8 +274,13 @@ def _regions(known: KnownClip, alpha: float) -> tuple[NDArray[np.bool_], NDArray
     return moving, still
 
 
-def _change(known: KnownClip, frames: NDArray[Any], still: NDArray[np.bool_]) -> float:
-    """Mean absolute difference from frame 0 within a region, in 255ths of the value range."""
+def _change(known: KnownClip, frames: NDArray[Any], still: NDArray[np.bool_]) -> float | None:
+    """Mean absolute difference from frame 0 within a region, in 255ths of the value range.
+
+    None if the region is empty.
+    """
+    if not still.any():
+        return None
     low, high = _range(known)
     difference = frames[1:, still].astype(np.float64) - known.frames[0][still]
     return float(np.abs(difference).mean() * 255 / (high - low))

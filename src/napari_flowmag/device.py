@@ -11,6 +11,7 @@ import torch
 
 from napari_flowmag.errors import FlowmagError
 
+_KINDS = ("cpu", "cuda")  # torch knows more, on which much of what is used here is missing
 _CPU_CACHE_BYTES = 2**30
 _HEAP_BLOCK = 2**25 - 2**16
 """Bytes: as large a block as glibc's heap may hold, less what aligning it takes."""
@@ -27,7 +28,8 @@ def resolve_device(device: str | torch.device = "auto") -> torch.device:
     Raises
     ------
     FlowmagError
-        If there is no such device on this machine.
+        If there is no such device on this machine, or it is of a kind that nothing here was
+        written for.
     """
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -35,6 +37,11 @@ def resolve_device(device: str | torch.device = "auto") -> torch.device:
         resolved = torch.device(device)
     except RuntimeError as error:
         raise FlowmagError(f"unknown device '{device}': give auto, cpu or cuda") from error
+    if resolved.type not in _KINDS:
+        raise FlowmagError(
+            f"device '{device}': flowmag computes on {' and '.join(_KINDS)} only; choose one of "
+            "them, or auto"
+        )
     if resolved.type == "cuda" and not torch.cuda.is_available():
         raise FlowmagError(f"device '{device}': no GPU that torch can use; choose cpu or auto")
     if resolved.type == "cuda" and (resolved.index or 0) >= torch.cuda.device_count():

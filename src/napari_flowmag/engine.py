@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Hashable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Hashable
 from typing import Any
 
 import numpy as np
@@ -23,7 +21,9 @@ from napari_flowmag.device import (
     release_memory,
 )
 from napari_flowmag.errors import FlowmagError
+from napari_flowmag.interruptible import interruptible
 from napari_flowmag.models.base import Alpha, Magnifier, MaskedAlpha, crop_alpha
+from napari_flowmag.side_by_side import side_by_side
 from napari_flowmag.strength import Strength
 from napari_flowmag.tiles import MIN_TILE, Tile, tiles
 from napari_flowmag.values import View
@@ -143,14 +143,14 @@ class Engine:
 
         def batch(rows: slice) -> NDArray[np.float64]:
             own = reference if len(reference) == 1 else reference[rows]
-            return self._batch(view, own, frames[rows], strength, key)
+            with interruptible(self._check):  # in the thread that computes
+                return self._batch(view, own, frames[rows], strength, key)
 
         done: list[NDArray[np.float64]] = []
         at = 0
         while at < len(frames):
             try:
-                with self._interruptible():
-                    done.append(self._together(batch, range(len(frames))[at : at + self.batch]))
+                done.append(self._together(batch, range(len(frames))[at : at + self.batch]))
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
@@ -161,19 +161,6 @@ class Engine:
             self._shrink()
         return np.concatenate(done)
 
-    @contextmanager
-    def _interruptible(self) -> Iterator[None]:
-        """Check before each layer, too: a heavy network takes seconds for a tile."""
-        hooks = [
-            module.register_forward_pre_hook(lambda module, inputs: self._check())
-            for module in self.magnifier.modules()
-        ]
-        try:
-            yield
-        finally:
-            for hook in hooks:
-                hook.remove()
-
     def _together(
         self, batch: Callable[[slice], NDArray[np.float64]], rows: range
     ) -> NDArray[np.float64]:
@@ -182,19 +169,11 @@ class Engine:
         Small operations are over before two cores have shared them; a frame for each core keeps
         all busy, and while other programs compute no core waits for another after every operation.
         """
-        threads = torch.get_num_threads()
-        workers = min(len(rows), threads) if self._beside else 1
+        workers = min(len(rows), torch.get_num_threads()) if self._beside else 1
         if workers == 1:
             return batch(slice(rows.start, rows.stop))
-        # For the whole process, as torch has no other way; what else computes in it has them again
-        # after the batch.
-        torch.set_num_threads(threads // workers)
-        try:
-            with ThreadPoolExecutor(workers, "flowmag") as pool:
-                alone = [slice(row, row + 1) for row in rows]
-                return np.concatenate(list(pool.map(batch, alone)))
-        finally:
-            torch.set_num_threads(threads)
+        alone = [slice(row, row + 1) for row in rows]
+        return np.concatenate(side_by_side(batch, alone, workers))
 
     @torch.inference_mode()
     def _batch(

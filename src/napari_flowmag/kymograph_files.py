@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_flowmag import units
 from napari_flowmag.atomic import replacing, write_atomically
 from napari_flowmag.errors import FlowmagError
 from napari_flowmag.kymograph import draw_kymographs
@@ -79,15 +80,32 @@ def save_kymograph(path: str | Path, kymograph: Kymograph) -> Path:
 
 def _png(path: Path, kymograph: Kymograph) -> None:
     calibrated = kymograph.unit != "px"
+    panels, value_range = _panels(kymograph.slices)
     picture = draw_kymographs(
-        kymograph.slices,
+        panels,
         fps=kymograph.fps,
         pixel_size=kymograph.distance if calibrated else None,
         unit=kymograph.unit if calibrated else None,
+        value_range=value_range,
         start=kymograph.start,
     )
     with replacing(path) as temporary:
         picture.save(temporary, format="PNG")
+
+
+def _panels(
+    slices: Mapping[str, NDArray[Any]],
+) -> tuple[Mapping[str, NDArray[Any]], tuple[float, float] | None]:
+    """Return what is drawn side by side, and its black and white: channels that are no colours.
+
+    Each channel has values of its own: what is black and white in it, is so for all clips.
+    """
+    if {values.shape[2:] for values in slices.values()} <= {(), (3,)}:
+        return slices, None
+    pages = np.stack([np.stack(_planes(values)) for values in slices.values()])
+    low, high = np.nanpercentile(pages, (0.1, 99.9), axis=(0, 2, 3), keepdims=True)
+    shown = (pages - low) / np.maximum(high - low, 1e-12)
+    return dict(zip(_titles(slices), shown.reshape(-1, *pages.shape[2:]), strict=True)), (0, 1)
 
 
 def _tiff(path: Path, kymograph: Kymograph) -> None:
@@ -95,6 +113,7 @@ def _tiff(path: Path, kymograph: Kymograph) -> None:
 
     pages = [page for values in kymograph.slices.values() for page in _planes(values)]
     interval = 1 / kymograph.fps if kymograph.fps else 1.0
+    unit = units.length(kymograph.unit)  # by the name that is plain ASCII, as ImageJ wants it
     with replacing(path) as temporary:
         tifffile.imwrite(
             temporary,
@@ -103,7 +122,7 @@ def _tiff(path: Path, kymograph: Kymograph) -> None:
             resolution=(1 / kymograph.distance, 1 / interval),
             metadata={
                 "axes": "CYX",
-                "unit": kymograph.unit.replace("µ", "u") if kymograph.unit != "px" else "pixel",
+                "unit": unit.pint if unit else "pixel",
                 "yunit": "sec" if kymograph.fps else "frame",
                 "Labels": _titles(kymograph.slices),
             },

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from napari_flowmag.errors import Cancelled, FlowmagError
 from napari_flowmag.frames import as_frames
-from napari_flowmag.references import fixed_reference
+from napari_flowmag.references import fixed_reference, used_frames
 from napari_flowmag.settings import MagnifySettings
 from napari_flowmag.strength import Strength, Strengths, read_mask, strength
 
@@ -166,10 +167,11 @@ class Magnification:
         """
         done = 0
         while done < len(self):
-            self._cancel = cancel
-            # Where each frame has a strength of its own, each is a batch of its own.
-            batch = self._model[0].batch if isinstance(self.strength, Strength) else 1
-            for frame in self._magnified(self.selected[done : done + batch]):
+            with self._until(cancel):
+                # Where each frame has a strength of its own, each is a batch of its own.
+                batch = self._model[0].batch if isinstance(self.strength, Strength) else 1
+                magnified = self._magnified(self.selected[done : done + batch])
+            for frame in magnified:
                 done += 1
                 if progress is not None:
                     progress(done, len(self))
@@ -202,8 +204,8 @@ class Magnification:
                 f"frame {index} is not magnified: "
                 f"frames {self.selected.start} to {self.selected.stop - 1} are"
             )
-        self._cancel = cancel
-        return self._magnified([index], depth)[0]
+        with self._until(cancel):
+            return self._magnified([index], depth)[0]
 
     def original(self, index: int) -> NDArray[Any]:
         """Return one frame of the clip as it is, in the shape that :meth:`frame` has."""
@@ -237,6 +239,15 @@ class Magnification:
         if start >= count or stop > count:
             raise FlowmagError(f"frames {start} to {stop}: the clip has {count}, counted from 0")
         return range(start, stop)
+
+    @contextmanager
+    def _until(self, cancel: threading.Event | None) -> Iterator[None]:
+        """Let an event stop the work meanwhile, and nothing that is asked for later."""
+        self._cancel = cancel
+        try:
+            yield
+        finally:
+            self._cancel = None
 
     def _check(self) -> None:
         if self._cancel is not None and self._cancel.is_set():
@@ -275,7 +286,7 @@ class Magnification:
             self._notify,
         )
         # Refuses what the model cannot do before the clip is read.
-        engine.passes(self.strength.at(self.selected[0]))
+        engine.passes(self.strength.typical(self.selected))
         return engine, sha256
 
     @cached_property
@@ -286,7 +297,8 @@ class Magnification:
         settings, frames = self.settings, self._frames
         limits = self._limits
         if limits is None:
-            limits = value_range(frames, settings.value_range, self._check)
+            used = used_frames(settings.reference, self.selected, len(frames))
+            limits = value_range(frames, settings.value_range, self._check, used)
         return _Work(
             limits=limits,
             views=views(
@@ -302,20 +314,13 @@ class Magnification:
     def _magnified(self, indices: Sequence[int], depth: int | None = None) -> list[NDArray[Any]]:
         """Magnify a batch of frames of one strength, given by their places in the clip."""
         self._check()
-        from napari_flowmag.values import as_type
-
         engine, _ = self._model
         planes = np.stack([self._frames.planes(index) for index in indices])
         references = self._references(indices, planes)
         strength = self.strength.at(indices[0])
         engine.passes(strength)  # refuses what the model cannot do
         magnified = planes.copy()
-        constant = strength.constant()
-        if constant == 0:
-            channels = [c for view in self._work.views for c in view.moved_channels]
-            still = np.broadcast_to(references, planes.shape)[..., channels]
-            magnified[..., channels] = as_type(still, planes.dtype)
-        elif constant != 1:
+        if strength.constant() != 1:
             for z in range(planes.shape[1]) if depth is None else (depth,):
                 for view in self._work.views:
                     self._repaint(
@@ -333,9 +338,12 @@ class Magnification:
         z: int,
     ) -> None:
         """Magnify some channels of the planes at depth ``z``, into ``magnified``."""
-        from napari_flowmag.values import restore
+        from napari_flowmag.values import as_type, restore
 
-        seen = list(view.motion_channels)
+        seen, moved = list(view.motion_channels), list(view.moved_channels)
+        if strength.constant() == 0:
+            magnified[..., moved] = as_type(references[..., moved], planes.dtype)
+            return
         own = np.broadcast_to(references, planes.shape)
         # What does not differ from its reference has no motion: it stays as it is, to the bit.
         moving = [
@@ -355,8 +363,9 @@ class Magnification:
             key=z if shared else None,
         )
         for row, value in zip(moving, values, strict=True):
-            magnified[row][..., list(view.moved_channels)] = restore(
-                value[..., list(view.moved)], planes[row], self._work.limits, view.moved_channels
+            value = value[..., list(view.moved)]
+            magnified[row][..., moved] = restore(
+                value, planes[row], own[row], self._work.limits, moved
             )
 
     def _references(self, indices: Sequence[int], planes: NDArray[Any]) -> NDArray[Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,9 @@ from napari_flowmag.atomic import write_atomically
 from napari_flowmag.errors import FlowmagError
 from napari_flowmag.measure import displacements
 
+_TOGETHER = 8  # pictures that are held at a time
 _SHORTEST = 8  # frames: fewer say nothing about a frequency
+_PERIODS = 1.5  # in the clip: fewer do not tell a frequency
 _FINER = 16  # zeros are added so that a peak is found between the frequencies of the spectrum
 
 
@@ -53,7 +56,9 @@ class Motion:
 
         The highest peak of the spectrum under a Hann window, without the mean; its place is good
         to a small fraction of 1 / duration where one sinusoid stands out. None where the frame
-        rate is unknown, there are fewer than 8 frames, or nothing moves.
+        rate is unknown, there are fewer than 8 frames, or nothing moves; and where the peak lies
+        within 1.5 / duration of 0 or of half the frame rate: a sinusoid there overlaps with its
+        mirror image, which takes the peak elsewhere, and what has no period at all peaks there.
         """
         count = len(self.displacement)
         if self.fps is None or count < _SHORTEST or not self.displacement.any():
@@ -62,6 +67,9 @@ class Motion:
         spectrum = np.abs(np.fft.rfft(self.along() * window, _FINER * count)) * 2 / window.sum()
         frequencies = np.fft.rfftfreq(_FINER * count, 1 / self.fps)
         peak = int(spectrum.argmax())
+        margin = _PERIODS * self.fps / count
+        if not margin <= frequencies[peak] <= self.fps / 2 - margin:
+            return None
         return float(frequencies[peak]), float(spectrum[peak])
 
 
@@ -108,7 +116,7 @@ def measure_motion(
     reference
         (H, W) or (H, W, C): the picture from which motion is measured.
     frames
-        Pictures like it; read once for each region.
+        Pictures like it; read once, a few held at a time.
     mask
         (H, W) labels; the whole picture by default.
     fps
@@ -121,11 +129,14 @@ def measure_motion(
     FlowmagError
         If the mask does not fit, or a region has no structure.
     """
-    pictures = list(frames)
-    return [
-        Motion(label, displacements(reference, pictures, region, search=search), fps)
-        for label, region in regions_of(mask).items()
-    ]
+    regions = regions_of(mask)
+    moved: dict[int, list[NDArray[np.float64]]] = {label: [] for label in regions}
+    pictures = iter(frames)
+    # A region is prepared anew for each few pictures, which takes less time than one of them does.
+    while some := list(itertools.islice(pictures, _TOGETHER)):
+        for label, region in regions.items():
+            moved[label].extend(displacements(reference, some, region, search=search))
+    return [Motion(label, np.array(places).reshape(-1, 2), fps) for label, places in moved.items()]
 
 
 def write_motion(

@@ -59,12 +59,13 @@ def provenance(
     model_sha256 : str or None
         The model's hash, if it has weights.
     strength : Strength or Strengths
-        Magnification and mask as used; of masks over time there is the hash of them all, as given.
+        Magnification and mask as used; of masks over time there is the hash of them all, as given,
+        and the magnification and its passes in the first frame where there is any mask.
     selected : range
         The frames that are magnified.
     """
-    first = strength.at(selected[0])
-    mask = strength.masks if isinstance(strength, Strengths) else first.mask
+    typical = strength.typical(selected)
+    mask = strength.masks if isinstance(strength, Strengths) else typical.mask
     return {
         "software": "flowmag",
         "version": __version__,
@@ -74,9 +75,9 @@ def provenance(
             "architecture": engine.magnifier.architecture,
             "sha256": model_sha256,
         },
-        "alpha": _summary(first.alpha),
+        "alpha": _summary(typical.alpha),
         "mask": None if mask is None else _summary(mask),
-        "passes": engine.passes(first),
+        "passes": engine.passes(typical),
         "device": str(engine.device),
         "precision": engine.precision,
         "tile": engine.tile,

@@ -14,6 +14,47 @@ from napari_flowmag.frames import Frames
 _MEDIAN_BYTES = 2**27
 
 
+def reference_index(reference: int, count: int) -> int:
+    """Return the place, from 0, of a reference frame in a clip of `count` frames.
+
+    Parameters
+    ----------
+    reference : int
+        An index into the clip, negative from its end.
+    count : int
+        Number of frames.
+
+    Raises
+    ------
+    FlowmagError
+        If the clip has no such frame.
+    """
+    if not -count <= reference < count:
+        raise FlowmagError(
+            f"reference frame {reference}: the clip has {count} frames, counted from 0"
+        )
+    return reference % count
+
+
+def used_frames(reference: int | str, selected: range, count: int) -> set[int]:
+    """Return the frames of a clip that a magnification is made from.
+
+    Parameters
+    ----------
+    reference, selected
+        As in :func:`fixed_reference`.
+    count : int
+        Number of frames of the clip.
+
+    Raises
+    ------
+    FlowmagError
+        If the clip has no such reference.
+    """
+    own = {reference_index(reference, count)} if isinstance(reference, int) else set()
+    return {*selected, *own}
+
+
 def fixed_reference(
     frames: Frames,
     reference: int | str,
@@ -45,11 +86,7 @@ def fixed_reference(
         If the clip has no such frame.
     """
     if isinstance(reference, int):
-        if not -len(frames) <= reference < len(frames):
-            raise FlowmagError(
-                f"reference frame {reference}: the clip has {len(frames)} frames, counted from 0"
-            )
-        return frames.planes(reference % len(frames))
+        return frames.planes(reference_index(reference, len(frames)))
     return _NAMED[reference](frames, selected, check)
 
 

@@ -41,6 +41,10 @@ class Strength:
         """Magnification in a frame: the same in all."""
         return self
 
+    def typical(self, selected: range) -> Strength:
+        """Magnification that tells what is asked of a model in some frames: the same in all."""
+        return self
+
     def constant(self) -> float | None:
         """Magnification of all pixels if it is one number, else None."""
         low, high = float(np.min(self.alpha)), float(np.max(self.alpha))
@@ -115,6 +119,13 @@ class Strengths:
         """Magnification in a frame of the clip; made anew at each call, nothing is kept."""
         return self.make(self.masks[index])
 
+    def typical(self, selected: range) -> Strength:
+        """Magnification in the first of some frames whose mask is not empty.
+
+        In the first of all, where every mask is.
+        """
+        return self.at(next((t for t in selected if self.masks[t].any()), selected[0]))
+
 
 def strength(
     alpha: float | ArrayLike,
@@ -146,17 +157,16 @@ def strength(
     Raises
     ------
     FlowmagError
-        If sizes or values do not fit.
+        If sizes or values do not fit; if there is no mask, or no such label in any picture of it,
+        for what is only about these.
     """
-    amount = _alpha(alpha, size)
+    amount, alphas = _alpha(alpha, size), dict(label_alphas)
     if mask is None:
+        _refuse_without_mask(soft, feather_px, alphas, outside)
         return Strength(amount)
     masks = check_mask(np.asarray(mask), size, frames)
-    alphas = dict(label_alphas)
-    if alphas and masks.dtype.kind not in "bui":
-        raise FlowmagError(
-            f"an alpha for single labels needs a mask of whole numbers, not of {masks.dtype}"
-        )
+    if alphas:
+        _check_labels(masks, alphas)
 
     def make(picture: NDArray[Any]) -> Strength:
         if alphas:
@@ -206,6 +216,50 @@ def check_mask(masks: NDArray[Any], size: tuple[int, int], frames: int | None) -
     if not masks.any():
         raise FlowmagError("the mask is empty: no pixel of it differs from 0")
     return masks
+
+
+def labels_there(masks: NDArray[Any], labels: Iterable[int]) -> set[int]:
+    """Return which of some labels a mask holds, in any of its pictures; 0 is no label.
+
+    Parameters
+    ----------
+    masks : ndarray
+        (H, W) or (T, H, W), whole numbers.
+    labels : iterable of int
+        What to look for.
+    """
+    missing = wanted = {label for label in labels if label != 0}
+    for picture in masks.reshape(-1, *masks.shape[-2:]):
+        if not missing:
+            break
+        missing = {label for label in missing if not (picture == label).any()}
+    return wanted - missing
+
+
+def _check_labels(masks: NDArray[Any], labels: Iterable[int]) -> None:
+    if masks.dtype.kind not in "bui":
+        raise FlowmagError(
+            f"an alpha for single labels needs a mask of whole numbers, not of {masks.dtype}"
+        )
+    missing = sorted(set(labels) - labels_there(masks, labels))
+    if missing:
+        raise FlowmagError(
+            f"an alpha for label {', '.join(map(str, missing))}: the mask has no such label"
+        )
+
+
+def _refuse_without_mask(
+    soft: float, feather_px: float, alphas: Mapping[int, float], outside: float
+) -> None:
+    asked = {
+        "soft": soft != 0,
+        "feather": feather_px != 0,
+        "label alphas": bool(alphas),
+        "outside": outside != 1,
+    }
+    named = [name for name, given in asked.items() if given]
+    if named:
+        raise FlowmagError(f"{', '.join(named)} without a mask: give one, or leave this out")
 
 
 def _alpha_of_labels(

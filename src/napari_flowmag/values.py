@@ -7,7 +7,7 @@ and beside them a *motion image* in [0, 1] from which it estimates motion.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,11 +32,13 @@ def value_range(
     frames: Frames,
     declared: tuple[float, float] | None = None,
     check: Callable[[], None] = lambda: None,
+    used: Container[int] | None = None,
 ) -> ValueRange:
     """Range of values of a clip's planes, channel by channel.
 
     ``declared`` if given; 0 and 255 for uint8; else what the whole clip holds, which is read
-    once for it. Samples of one colour picture share a range, so that colours stay as they are.
+    once for it, so that a part of a clip looks as it does in the whole. Samples of one colour
+    picture share a range, so that colours stay as they are; opacity has no part in it.
 
     Parameters
     ----------
@@ -46,11 +48,14 @@ def value_range(
         The range of all channels.
     check : callable
         Called before each frame; may raise to stop.
+    used : container of int, optional
+        The frames that matter: others are left out if they cannot be used. None: all matter.
 
     Raises
     ------
     FlowmagError
-        If a value is NaN or infinite, or the range is more than float32 can hold.
+        If a frame that matters cannot be read or has a value that is NaN or infinite, or the
+        range is more than float32 can hold.
     """
     count = frames.sizes.get("C", 1) * frames.group
     if declared is None and frames.dtype == np.uint8:
@@ -61,11 +66,17 @@ def value_range(
         low, high = np.full(count, np.inf), np.full(count, -np.inf)
         for index in range(len(frames)):
             check()
-            planes = frames.planes(index)
+            try:
+                planes = frames.planes(index)
+            except FlowmagError:
+                if used is None or index in used:
+                    raise
+                continue
             low = np.minimum(low, planes.min(axis=(0, 1, 2)))
             high = np.maximum(high, planes.max(axis=(0, 1, 2)))
-        low = low.reshape(-1, frames.group).min(axis=1).repeat(frames.group)
-        high = high.reshape(-1, frames.group).max(axis=1).repeat(frames.group)
+        colours = len(frames.channels) * frames.group // count  # of the samples of a picture
+        low = low.reshape(-1, frames.group)[:, :colours].min(axis=1).repeat(frames.group)
+        high = high.reshape(-1, frames.group)[:, :colours].max(axis=1).repeat(frames.group)
     if not float(np.max(high - low)) < float(np.finfo(np.float32).max) / 4:
         raise FlowmagError(
             f"values from {low.min():g} to {high.max():g} are too far apart: rescale the clip"
@@ -235,7 +246,11 @@ def _low_and_width(
 
 
 def restore(
-    values: NDArray[np.float64], like: NDArray[Any], limits: ValueRange, channels: Sequence[int]
+    values: NDArray[np.float64],
+    like: NDArray[Any],
+    reference: NDArray[Any],
+    limits: ValueRange,
+    channels: Sequence[int],
 ) -> NDArray[Any]:
     """Round and clip values into the type and the range of a clip.
 
@@ -243,9 +258,9 @@ def restore(
     ----------
     values : ndarray
         (…, C).
-    like : ndarray
-        (…, channels): the plane of the clip at that time; its values are allowed, even where
-        they are outside of a range that was declared too narrow.
+    like, reference : ndarray
+        (…, channels): the plane of the clip at that time, and its reference. The values of both
+        are allowed, even where they are outside of a range that was declared too narrow.
     limits : ValueRange
         Range of each channel of the clip.
     channels : sequence of int
@@ -253,8 +268,9 @@ def restore(
     """
     index = list(channels)
     # Channel by channel: numpy is ten times slower where the last axis is short.
-    low = np.minimum(limits.low[index], [like[..., c].min() for c in index])
-    high = np.maximum(limits.high[index], [like[..., c].max() for c in index])
+    held = [(like[..., c], reference[..., c]) for c in index]
+    low = np.minimum(limits.low[index], [min(a.min(), b.min()) for a, b in held])
+    high = np.maximum(limits.high[index], [max(a.max(), b.max()) for a, b in held])
     return as_type(np.clip(values, low, high), like.dtype)
 
 

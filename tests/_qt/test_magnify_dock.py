@@ -101,6 +101,21 @@ def test_each_label_has_its_factor_and_frames_without_labels_take_the_nearest(
     np.testing.assert_array_equal(result.data, expected)
 
 
+def test_labels_beside_the_clip_do_not_count(dock, model, frames, idle):
+    model.add_image(frames)
+    labels = np.zeros((60, 90), np.uint8)
+    labels[5:20, 5:30] = 1
+    labels[50:58, 70:85] = 2  # beyond the border
+    layer = model.add_labels(labels)
+    dock.form.alpha.set_value(4)
+    dock.form.region.labels.set_value(layer)
+    dock.form.region.set_alpha(2, 9)
+    mask = labels[: frames.shape[1], : frames.shape[2]]
+    assert not (mask == 2).any()
+    result = run(dock, idle)[1]
+    np.testing.assert_array_equal(result.data, magnify(frames, 4, mask=mask, reference="first"))
+
+
 def test_labels_appear_in_the_table_as_they_are_painted(dock, model, frames, qtbot):
     model.add_image(frames)
     layer = model.add_labels(np.zeros(frames.shape[1:], np.uint8))

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import random
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from napari_flowmag.adapt.adaptation import Adaptation, learnt_alphas
 from napari_flowmag.adapt.parts import trained_parameters
 from napari_flowmag.adapt.state import discard_state
 from napari_flowmag.checkpoint import read_checkpoint
-from napari_flowmag.errors import FlowmagError
+from napari_flowmag.errors import Cancelled, FlowmagError
 from napari_flowmag.metrics import motion_error
 from napari_flowmag.models.unet import UNetMagnifier
 from napari_flowmag.provenance import state_sha256
@@ -157,6 +158,29 @@ def test_cancelling_anywhere_leaves_a_usable_model_and_nothing_else(clip, hurt, 
         discard_state(tmp_path / "state")
         assert not list(tmp_path.iterdir())
     assert threading.active_count() == threads
+
+
+def test_a_model_that_is_magnifying_can_be_adapted(clip, hurt, monkeypatch):
+    predict, cancel = type(hurt).predict, threading.Event()
+    begun, finish = threading.Event(), threading.Event()
+
+    def slow(self, *args):
+        if self is hurt:
+            begun.set()
+            assert finish.wait(30)
+        return predict(self, *args)
+
+    monkeypatch.setattr(type(hurt), "predict", slow)
+    with ThreadPoolExecutor(1) as pool:
+        job = pool.submit(magnify, clip[:2], 4, model=hurt, cancel=cancel)
+        assert begun.wait(30)
+        cancel.set()
+        adapted = run(clip, hurt, steps=1)
+        finish.set()
+        with pytest.raises(Cancelled):
+            job.result()
+    assert adapted.stopped == "steps"
+    assert magnify(clip[:2], 4, model=adapted.magnifier).shape == (2, 48, 64)
 
 
 def test_time_ends_it(clip, hurt, monkeypatch):

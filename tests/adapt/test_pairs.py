@@ -73,6 +73,24 @@ def test_pairs_held_back_are_few_and_never_learnt_from(count, most, seed):
     assert 1 <= len(held) <= max(1, min(most, count // 4))
 
 
+def test_a_reference_that_is_not_there_is_refused_before_the_clip_is_read():
+    class Unreadable:
+        shape, dtype = (4, 40, 40), np.dtype("u2")
+
+        def __getitem__(self, index):
+            raise AssertionError
+
+    with pytest.raises(FlowmagError, match="reference frame -5: the clip has 4"):
+        source(Unreadable(), "TYX", reference=-5)
+
+
+def test_frames_that_are_not_learnt_from_need_not_be_readable(clip):
+    frames = np.concatenate([np.full_like(clip[:1], np.nan), clip])
+    assert source(frames, start=1).held_back
+    with pytest.raises(FlowmagError, match="frame 0 has"):
+        source(frames, start=1, reference=-len(frames))
+
+
 def test_one_pair_is_too_few():
     with pytest.raises(FlowmagError, match="needs 2 frames"):
         source(np.zeros((2, 40, 40), np.uint8))
@@ -100,12 +118,14 @@ def test_every_learnt_frame_comes_and_none_that_is_held_back():
     assert float(pairs.draw(0).reference.max()) == 0
 
 
-@pytest.mark.parametrize(("reference", "value"), [(5, 5), ("mean", 5.5), ("median", 5.5)])
+@pytest.mark.parametrize(("reference", "value"), [(5, 5), (-7, 5), ("mean", 5.5), ("median", 5.5)])
 def test_pairs_are_against_the_chosen_reference(reference, value):
     frames = np.zeros((12, 32, 32), np.uint8) + np.arange(12, dtype=np.uint8)[:, None, None]
     pairs = source(frames, reference=reference, value_range=(0, 11))
     assert float(pairs.draw(0).reference.mean()) * 11 == pytest.approx(value, abs=1e-4)
-    assert 5 not in (*pairs.learnt, *pairs.held_back) or reference != 5
+    # A frame against itself teaches nothing.
+    own = set() if isinstance(reference, str) else {value}
+    assert {*pairs.learnt, *pairs.held_back} == set(range(12)) - own
 
 
 def test_pairs_against_the_frame_before():

@@ -72,7 +72,7 @@ def test_settings_become_a_command_that_gives_the_same_bits(
 ):
     monkeypatch.chdir(tmp_path)
     mask = np.zeros((40, 48), np.uint8)
-    mask[10:30, 5:25] = 255
+    mask[10:30, 5:25], mask[30:34, 5:25] = 255, 7
     Image.fromarray(mask).save("mask.png")
     settings = MagnifySettings(**{"alpha": 4.0, "model": str(models["field"]), **changes})
     words = shlex.split(settings.to_command(str(clip_file), "out put.tif"))

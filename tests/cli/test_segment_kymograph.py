@@ -48,6 +48,42 @@ def test_kymograph_as_table_picture_and_drawing(clip, tmp_path, capsys):
     assert (tmp_path / "xt.png").stat().st_size > 1000
 
 
+def test_kymograph_of_pixels_that_are_higher_than_wide(tmp_path, capsys):
+    path = tmp_path / "clip.tif"
+    frames = np.random.default_rng(0).integers(0, 9, (5, 60, 80)).astype(np.uint16)
+    tifffile.imwrite(
+        path, frames, imagej=True, resolution=(2, 0.5), metadata={"axes": "TYX", "unit": "um"}
+    )
+    line = ["kymograph", str(path), "--line", "10,10,10,30", "--json"]
+    assert main([*line, "-o", str(tmp_path / "xt.csv")]) == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert (summary["samples"], summary["unit"]) == (21, "µm")
+    assert summary["distance"] == pytest.approx(2)
+
+
+def test_an_excerpt_lies_beside_the_frames_that_it_shows(clip, tmp_path):
+    part, table = tmp_path / "part.tif", tmp_path / "xt.csv"
+    model = ["--model", "warp-bilinear:lucas_kanade", "--alpha", "1"]
+    assert main(["magnify", str(clip), "-o", str(part), *model, "--start", "2"]) == 0
+    words = ["kymograph", str(clip), "--line", "5,30,70,30", "--compare", str(part)]
+    assert main([*words, "-o", str(table)]) == 0
+    with table.open() as file:
+        _, *rows = list(csv.reader(file))
+    one, other = ([row[1:] for row in rows if row[0] == name] for name in ("clip", "part"))
+    assert one == other
+    assert [float(row[0]) for row in one] == pytest.approx([0.2, 0.3, 0.4])
+
+
+def test_a_second_clip_of_another_size_is_refused(clip, tmp_path, capsys):
+    other = tmp_path / "binned.tif"
+    binned = tifffile.imread(clip)[:, ::2, ::2]
+    tifffile.imwrite(other, binned, imagej=True, metadata={"axes": "TYX"})
+    words = ["kymograph", str(clip), "--line", "5,5,25,5", "--compare", str(other)]
+    assert main([*words, "-o", str(tmp_path / "xt.png")]) == 2
+    assert "differ in the size of their frames" in capsys.readouterr().err
+    assert not (tmp_path / "xt.png").exists()
+
+
 @pytest.mark.parametrize(
     ("words", "line"),
     [
@@ -81,6 +117,19 @@ def test_points_become_a_mask_for_magnify(clip, tmp_path, capsys):
     assert set(np.unique(tifffile.imread(tmp_path / "two.tif"))) == {0, 1, 2}
     out = str(tmp_path / "out.tif")
     assert main(["magnify", str(clip), "-o", out, "--alpha", "3", "--mask", str(mask)]) == 0
+
+
+@pytest.mark.parametrize("wrong", [0.5, 70000.0, -1.0])
+def test_a_mask_that_holds_no_labels_is_not_added_to(clip, tmp_path, capsys, wrong):
+    mask = tmp_path / "mask.tif"
+    values = np.zeros((60, 80), np.float32)
+    values[:20, :20] = wrong
+    tifffile.imwrite(mask, values)
+    before = mask.read_bytes()
+    words = ["segment", str(clip), "--box", "30,30,60,50", "--add-to", str(mask)]
+    assert main([*words, "-o", str(mask)]) == 2
+    assert "give a mask of whole numbers from 0 to 65535" in capsys.readouterr().err
+    assert mask.read_bytes() == before
 
 
 @pytest.mark.parametrize(

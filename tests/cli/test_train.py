@@ -124,25 +124,48 @@ def test_a_killed_run_resumes(place: Path, tmp_path: Path, killed: Any) -> None:
         assert not [path for path in out.iterdir() if path.name.endswith(".part")]
 
 
+def selection(place: Path, more: str = "") -> list[str]:
+    """Return settings that let any pair pass."""
+    bounds = f"--max-p80 99 --max-p999 99 --max-p001 99 {more}"
+    return [*bounds.split(), "--selection-flow", str(place / "flow.safetensors")]
+
+
 def test_clips_are_made_into_pairs_once(
     place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "run"
-    bounds = "--max-p80 99 --max-p999 99 --max-p001 99 --strides [1,5] --pairs-per-clip 3"
-    more = [*bounds.split(), "--selection-flow", str(place / "flow.safetensors")]
+    more = selection(place, "--strides [1,5] --pairs-per-clip 3")
     assert main(arguments(place, out, *more, data="clips")) == 0
     assert "clip.tif: 3 fit pairs" in capsys.readouterr().err
     assert len(json.loads((out / "pairs" / "train_fn.json").read_text())) == 3
     assert main(["-o", str(out), "--resume", "--steps", "4"]) == 0
     assert "fit pairs" not in capsys.readouterr().err
+    for asked in (["--min-mse", "11"], [str(place / "clips" / "clip.tif")]):
+        assert main([*asked, "-o", str(out), "--resume"]) == 2
+        assert "the pairs of this run were made with" in capsys.readouterr().err
+
+
+def test_a_start_that_failed_leaves_no_pairs_of_other_clips(place: Path, tmp_path: Path) -> None:
+    out, other = tmp_path / "run", tmp_path / "other.tif"
+    other.write_bytes((place / "clips" / "clip.tif").read_bytes())
+    few = selection(place, "--pairs-per-clip 3")
+    wrong = ["--flow", str(tmp_path / "nowhere.safetensors")]
+    assert main(arguments(place, out, *few, *wrong, data="clips")) == 2
+    assert not (out / "state.pt").exists()
+    more = [*few, "--min-mse", "1"]
+    assert main(arguments(place, out, *more, data=str(other))) == 0
+    names = json.loads((out / "pairs" / "train_fn.json").read_text())
+    assert len(names) == 3
+    assert all(name.startswith("other") for name in names)
 
 
 @pytest.mark.parametrize("data", ["pairs", "clips"])
 def test_a_dry_run_tells_the_cost_and_writes_nothing(
     place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], data: str
 ) -> None:
-    bounds = "--max-p80 99 --max-p999 99 --max-p001 99 --accumulate 2 --dry-run"
-    more = [*bounds.split(), "--selection-flow", str(place / "flow.safetensors")]
+    more = selection(place, "--accumulate 2 --dry-run")
+    if data == "clips":  # of which it looks at fewer pairs than a run holds out
+        more += ["--held-out", "16"]
     assert main(arguments(place, tmp_path / "run", *more, data=data)) == 0
     line = capsys.readouterr().out
     cost = re.fullmatch(
@@ -156,6 +179,35 @@ def test_a_dry_run_tells_the_cost_and_writes_nothing(
     assert 0 < waiting < step
     assert memory > 50
     assert not list(tmp_path.iterdir())
+
+
+def test_a_dry_run_without_a_fit_pair_says_how_to_find_out_why(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = selection(place, "--min-mse 99999 --dry-run")
+    assert main(arguments(place, tmp_path / "run", *more, data="clips")) == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert "no frame pair is fit to learn from" in last
+    assert "`flowmag-train prepare CLIP -o OUT` shows why, in OUT/index.html" in last
+
+
+@pytest.mark.parametrize("dry", [[], ["--dry-run"]])
+def test_full_memory_gets_one_line(
+    place: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    dry: list[str],
+) -> None:
+    def loss(task: MagnifierTask, batch: Any) -> Any:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: 4915200 bytes")
+
+    monkeypatch.setattr(MagnifierTask, "loss", loss)
+    assert main(arguments(place, tmp_path / "run", *dry)) == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last == (
+        "flowmag-train: error: memory is full: lower --batch or --crop, or use --accumulate"
+    )
 
 
 def spoil(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -216,6 +268,9 @@ def test_the_flow_is_trained_by_the_same_command(tmp_path: Path) -> None:
         (["--config", "NONSENSE"], "nonsense"),
         (["--config", "BROKEN"], "Problems parsing config"),
         (["--model.depth", "4"], "depth"),
+        (["--config", "BINARY"], "the file is no text"),
+        (["--model.width=-3"], "setting model = {'width': -3}"),
+        (["--seed", "99999999999999999999"], "setting seed"),
         (["--crop", "80"], "80×72 px is too small for a crop of 80 px"),
         (["--flow", "nowhere.safetensors"], "nowhere.safetensors"),
         (["--textures", "nowhere", "--synthetic", "0.5"], "nowhere"),
@@ -229,10 +284,10 @@ def test_bad_usage_gets_one_line(
     more: Sequence[str],
     says: str,
 ) -> None:
-    files = {"NONSENSE": "nonsense: 3\n", "BROKEN": "crop: [\n"}
+    files = {"NONSENSE": b"nonsense: 3\n", "BROKEN": b"crop: [\n", "BINARY": b"\x80\xff\xfe"}
     for name, content in files.items():
         path = tmp_path / f"{name.lower()}.yaml"
-        path.write_text(content)
+        path.write_bytes(content)
         more = [str(path) if argument == name else argument for argument in more]
     out = tmp_path / "run"
     assert main(arguments(place, out, *more)) == 2

@@ -67,6 +67,14 @@ def test_a_turned_window_has_no_empty_corners(
     torch.testing.assert_close(found, torch.ones_like(found))
 
 
+@pytest.mark.parametrize("size", [(32, 640), (640, 32)])
+def test_a_turned_window_may_be_larger_than_the_picture_is_wide(size: tuple[int, int]) -> None:
+    config = AugmentConfig(crop=32, jitter=(0.0, 0.0, 0.0, 0.0))
+    for seed in range(8):
+        found = augment(torch.ones(2, 3, *size), config, rng(seed))
+        torch.testing.assert_close(found, torch.ones(2, 3, 32, 32))
+
+
 @settings(deadline=None)
 @given(st.tuples(st.integers(32, 300), st.integers(32, 300)), st.integers(0, 2**32))
 def test_a_window_of_the_picture_has_the_papers_share_of_it(

@@ -6,8 +6,7 @@ import copy
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ from napari_flowmag.device import is_out_of_memory, release_memory, resolve_devi
 from napari_flowmag.errors import Cancelled, FlowmagError
 from napari_flowmag.flow import load_flow
 from napari_flowmag.frames import as_frames
+from napari_flowmag.interruptible import interruptible
 from napari_flowmag.models import load_magnifier
 from napari_flowmag.models.base import Magnifier
 from napari_flowmag.provenance import state_sha256
@@ -172,7 +172,7 @@ class _Run:
     def go(self) -> Stop:
         """Learn; what ended it is returned, the best weights are in `weights`."""
         try:
-            with self._interruptible(), torch.enable_grad():
+            with interruptible(self._check), torch.enable_grad():
                 return self._learn()
         except Cancelled:
             return "cancelled"
@@ -293,22 +293,6 @@ class _Run:
     def _check(self) -> None:
         if self.cancel.is_set():
             raise Cancelled
-
-    @contextmanager
-    def _interruptible(self) -> Iterator[None]:
-        """Check before each layer: a step of a heavy network takes a minute on a CPU."""
-        flows = (module for loss in self.objective.losses for module in loss.flow.modules())
-        modules = [*self.magnifier.modules(), *flows]
-
-        def check(module: nn.Module, inputs: Any) -> None:
-            self._check()
-
-        hooks = [module.register_forward_pre_hook(check) for module in modules]
-        try:
-            yield
-        finally:
-            for hook in hooks:
-                hook.remove()
 
     def _key(self) -> dict[str, Any]:
         """Return what two runs must share for one to go on where the other ended."""

@@ -19,7 +19,7 @@ from napari_flowmag.adapt.settings import MIN_CROP, AdaptSettings
 from napari_flowmag.errors import FlowmagError
 from napari_flowmag.flow.frames import pad_to_multiple
 from napari_flowmag.frames import Frames
-from napari_flowmag.references import fixed_reference
+from napari_flowmag.references import fixed_reference, reference_index, used_frames
 from napari_flowmag.train.augment import colour
 from napari_flowmag.train.config import AugmentConfig
 from napari_flowmag.values import ValueRange, View, value_range, views
@@ -90,7 +90,7 @@ class PairSource:
     Raises
     ------
     FlowmagError
-        If the clip has too few frames.
+        If the clip has too few frames, or not the reference.
     """
 
     def __init__(
@@ -107,10 +107,11 @@ class PairSource:
         self._frames, self._check, self._mask = frames, check, mask
         self._cache: OrderedDict[int, NDArray[Any]] = OrderedDict()
         self.selected = _selected(frames, settings)
-        moving = _moving(settings.reference, self.selected)
+        used = used_frames(settings.reference, self.selected, len(frames))
+        moving = _moving(settings.reference, self.selected, len(frames))
         self.learnt, self.held_back = hold_back(moving, settings.held_back, settings.seed)
         if limits is None:
-            limits = value_range(frames, settings.value_range, check)
+            limits = value_range(frames, settings.value_range, check, used)
         self._views: list[View] = views(
             model_channels, frames, limits, settings.motion_channels, settings.channels
         )
@@ -263,11 +264,12 @@ def _selected(frames: Frames, settings: AdaptSettings) -> range:
     return range(start, stop)
 
 
-def _moving(reference: int | str, selected: range) -> list[int]:
+def _moving(reference: int | str, selected: range, count: int) -> list[int]:
     """Return the frames that are not their own reference."""
     if reference in ("first", "previous"):
         return list(selected[1:])
-    return [index for index in selected if index != reference]
+    own = reference_index(reference, count) if isinstance(reference, int) else None
+    return [index for index in selected if index != own]
 
 
 def _spread(items: Sequence[int], count: int) -> list[int]:

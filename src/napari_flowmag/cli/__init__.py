@@ -31,6 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     from napari_flowmag.cli.app import command
 
+    print_anything()
     try:
         with _terminate_as_interrupt():
             code = command().main(
@@ -60,6 +61,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _fail(reason: str) -> int:
     print("flowmag: error:", " ".join(reason.split()), file=sys.stderr)
     return 2
+
+
+def print_anything() -> None:
+    """Let stdout escape what its encoding lacks, such as the α of a help text, as stderr does."""
+    reconfigure = getattr(sys.stdout, "reconfigure", None)  # not every stand-in for it has one
+    if reconfigure is not None:
+        reconfigure(errors="backslashreplace")
 
 
 @contextmanager

@@ -127,12 +127,12 @@ def adapt(
     from napari_flowmag.atomic import discard_parts
     from napari_flowmag.cli import INTERRUPTED
     from napari_flowmag.cli.magnify import numbers, parse_reference
+    from napari_flowmag.cli.outputs import check_output
     from napari_flowmag.io import read_clip
 
     if output.suffix != ".safetensors":
         raise FlowmagError(f"{output}: give a name that ends in .safetensors")
-    if not output.absolute().parent.is_dir():
-        raise FlowmagError(f"{output}: there is no folder {output.absolute().parent}")
+    check_output(output, clip, mask)
     chosen = {
         "steps": steps, "minutes": minutes, "what": what, "lr": lr, "batch": batch, "crop": crop,
         "flows": tuple(flow) if flow else None, "seed": seed, "mask": mask, "z": z,

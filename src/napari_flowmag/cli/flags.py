@@ -43,7 +43,7 @@ def parse(parser: ArgumentParser, arguments: Sequence[str]) -> Namespace:
     Raises
     ------
     FlowmagError
-        For unknown settings and values that do not fit.
+        For unknown settings and values that do not fit, and for a file of settings that is no text.
     """
     from argparse import ArgumentError
 
@@ -51,6 +51,8 @@ def parse(parser: ArgumentParser, arguments: Sequence[str]) -> Namespace:
         return parser.parse_args(_with_lists([_with_underscores(word) for word in arguments]))
     except ArgumentError as error:
         raise FlowmagError(" ".join(str(error).split())) from error
+    except UnicodeDecodeError as error:
+        raise FlowmagError(f"--config: the file is no text in UTF-8 ({error.reason})") from error
 
 
 def config_of(kind: type[Config], values: Namespace) -> Config:

@@ -44,8 +44,10 @@ def kymograph(
         typer.Option(metavar="CLIP", help="A second clip of the same size, such as the result."),
     ] = None,
     channel: Annotated[int | None, typer.Option(help="Channel, from 0. Without it: all.")] = None,
-    z: Annotated[int, typer.Option(help="Slice of a clip with depth, from 0.")] = 0,
-    start: Annotated[int, typer.Option(help="First frame, from 0.")] = 0,
+    z: Annotated[
+        int | None, typer.Option(help="Slice of a clip with depth, from 0. Without it: the first.")
+    ] = None,
+    start: Annotated[int | None, typer.Option(help="First frame, from 0.")] = None,
     stop: Annotated[int | None, typer.Option(help="The frame after the last one.")] = None,
     fps: Annotated[
         float | None,
@@ -54,27 +56,34 @@ def kymograph(
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
     """Draw what lies along a line over time: an x-t slice."""
+    from napari_flowmag.cli.excerpt import choose
+    from napari_flowmag.cli.outputs import check_output
     from napari_flowmag.io import read_clip
     from napari_flowmag.kymograph import kymograph as sample
     from napari_flowmag.kymograph import sample_distance
     from napari_flowmag.kymograph_files import Kymograph, save_kymograph
 
     points = _line(line)
-    clips = [read_clip(path, fps=fps) for path in (clip, compare) if path is not None]
-    slices: dict[str, Any] = {}
-    for found in clips:
-        title = found.name if found.name not in slices else f"{found.name} (2)"
-        slices[title] = sample(pictures_of(found, channel, z, start, stop), points, width)
+    check_output(output, clip, compare)
+    first = read_clip(clip, fps=fps)
+    second = None if compare is None else read_clip(compare, fps=fps)
+    part = choose(first, second, start, stop, z)
+    size = size_of(first)
+    pictures = pictures_of(first, channel, part.z, part.start, part.stop)
+    slices = {first.name: sample(pictures, points, width, pixel_size=size)}
+    if second is not None:
+        title = second.name if second.name != first.name else f"{second.name} (2)"
+        there = (part.start - part.shift, part.stop - part.shift)
+        pictures = pictures_of(second, channel, part.second_z, *there)
+        slices[title] = sample(pictures, points, width, pixel_size=size)
     if len({values.shape for values in slices.values()}) > 1:
-        raise FlowmagError(f"{clip} and {compare} differ in their number of frames or channels")
-    first = clips[0]
-    size = first.pixel_size[-1] if first.pixel_size else 1.0
+        raise FlowmagError(f"{clip} and {compare} differ in their number of channels")
     made = Kymograph(
         slices,
         fps=first.fps,
-        distance=sample_distance(points) * size,
+        distance=sample_distance(points, size),
         unit=first.unit or "px",
-        start=start,
+        start=part.start,
     )
     save_kymograph(output, made)
     frames, samples = next(iter(slices.values())).shape[:2]
@@ -101,6 +110,11 @@ def _line(text: str) -> list[tuple[float, float]]:
     if len(values) < 4 or len(values) % 2:
         raise FlowmagError(f"--line {text}: give x0,y0,x1,y1 in px, and more pairs for corners")
     return [(y, x) for x, y in zip(values[::2], values[1::2], strict=True)]
+
+
+def size_of(clip: Clip) -> tuple[float, float]:
+    """Return the height and width of a pixel in the clip's unit; 1 px where it has none."""
+    return (clip.pixel_size[-2], clip.pixel_size[-1]) if clip.pixel_size else (1.0, 1.0)
 
 
 def pictures_of(

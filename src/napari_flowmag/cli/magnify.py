@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -215,24 +216,25 @@ def _run(
     side_by_side: bool,
     adapt: int | None,
 ) -> dict[str, Any]:
+    from napari_flowmag.cli.outputs import check_output, try_to_write
     from napari_flowmag.cli.progress import progress_bar
     from napari_flowmag.io import open_writer, read_clip
     from napari_flowmag.magnify import magnify_clip
 
+    check_output(output, path, settings.mask)
     clip = read_clip(path, fps=fps)
-    adapted = None if adapt is None else _adapted(clip, settings, adapt)
-    job = magnify_clip(
-        clip,
-        settings,
-        magnifier=None if adapted is None else adapted.magnifier,
-        notify=lambda line: print(line, file=sys.stderr),
-    )
-    record = job.provenance()
-    if adapted is not None:
-        record["adaptation"] = adapted.record
+    start = partial(magnify_clip, clip, settings, notify=lambda line: print(line, file=sys.stderr))
+    job = start()
     original = clip if settings.z is None else clip.at_depth(settings.z)
     original = original.replace(frames=original.frames[job.selected.start : job.selected.stop])
     left = original if side_by_side else None
+    adaptation = {}
+    if adapt is not None:
+        try_to_write(output, original, left)
+        adapted = _adapted(clip, settings, adapt)
+        job = start(magnifier=adapted.magnifier)
+        adaptation = {"adaptation": adapted.record}
+    record = job.provenance() | adaptation
     with (
         open_writer(output, original, side_by_side=left, provenance=record) as writer,
         progress_bar("magnify", len(job)) as progress,

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
+import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import numpy as np
 import typer
 
 from napari_flowmag.errors import FlowmagError
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from napari_flowmag.cli.excerpt import Excerpt
     from napari_flowmag.measure import Factor
     from napari_flowmag.motion import Motion
 
@@ -45,8 +51,10 @@ def measure(
         int | None, typer.Option(help="Frame from which motion is measured; the first by default.")
     ] = None,
     channel: Annotated[int | None, typer.Option(help="Channel, from 0. Without it: all.")] = None,
-    z: Annotated[int, typer.Option(help="Slice of a clip with depth, from 0.")] = 0,
-    start: Annotated[int, typer.Option(help="First frame, from 0.")] = 0,
+    z: Annotated[
+        int | None, typer.Option(help="Slice of a clip with depth, from 0. Without it: the first.")
+    ] = None,
+    start: Annotated[int | None, typer.Option(help="First frame, from 0.")] = None,
     stop: Annotated[int | None, typer.Option(help="The frame after the last one.")] = None,
     fps: Annotated[
         float | None, typer.Option(help="Frames a second, where the file does not know them.")
@@ -57,38 +65,100 @@ def measure(
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
     """Measure how far regions move as wholes, to a hundredth of a pixel."""
-    from napari_flowmag.cli.kymograph import pictures_of
+    from napari_flowmag.cli.excerpt import choose
+    from napari_flowmag.cli.kymograph import pictures_of, size_of
+    from napari_flowmag.cli.outputs import check_output
     from napari_flowmag.io import read_clip
     from napari_flowmag.motion import measure_motion, write_motion
     from napari_flowmag.strength import read_mask
 
     if search < 1:
         raise FlowmagError(f"--search {search}: give 1 px or more")
-    if output is not None and output.suffix.lower() != ".csv":
-        raise FlowmagError(f"{output}: give a name that ends in .csv")
-    source = read_clip(clip, fps=fps)
-    regions = None if mask is None else read_mask(mask)
-    at = start if reference is None else reference
-    (first,) = pictures_of(source, channel, z, at, at + 1)
-    frames = list(pictures_of(source, channel, z, start, stop))
-    motions = measure_motion(first, frames, regions, fps=source.fps, search=search)
-    factors: list[Factor | None] = [None] * len(motions)
-    if magnified is not None:
-        after = list(pictures_of(read_clip(magnified), channel, z, start, stop))
-        if len(after) != len(frames) or after[0].shape != frames[0].shape:
-            raise FlowmagError(f"{magnified}: differs from {clip} in size or number of frames")
-        moved = measure_motion(first, after, regions, search=search)
-        factors = [_factor(one, other) for one, other in zip(motions, moved, strict=True)]
-    size = source.pixel_size[-1] if source.pixel_size else 1.0
-    unit = source.unit or "px"
     if output is not None:
-        write_motion(output, motions, start=start, size=size, unit=unit)
-    rows = [_row(m, f, size, unit) for m, f in zip(motions, factors, strict=True)]
+        if output.suffix.lower() != ".csv":
+            raise FlowmagError(f"{output}: give a name that ends in .csv")
+        check_output(output, clip, mask, magnified)
+    source = read_clip(clip, fps=fps)
+    after = None if magnified is None else read_clip(magnified)
+    part = choose(source, after, start, stop, z)
+    at = _reference(part, reference, after is not None)
+    (first,) = pictures_of(source, channel, part.z, at, at + 1)
+    regions = _with_structure(first, None if mask is None else read_mask(mask), search)
+    frames = pictures_of(source, channel, part.z, part.start, part.stop)
+    motions = measure_motion(first, frames, regions, fps=source.fps, search=search)
+    moved = None
+    if after is not None:
+        there = (part.start - part.shift, part.stop - part.shift)
+        frames = pictures_of(after, channel, part.second_z, *there)
+        moved = measure_motion(first, frames, regions, search=search)
+    factors = _factors(motions, moved, search)
+    height, width = size_of(source)
+    unit = source.unit or "px"
+    # Pixels need not be as high as wide: each component has a size of its own.
+    scaled = [replace(m, displacement=m.displacement * (width, height)) for m in motions]
+    if output is not None:
+        write_motion(output, scaled, start=part.start, unit=unit)
+    rows = [_row(*of, unit) for of in zip(motions, scaled, factors, strict=True)]
     print(json.dumps(rows) if as_json else "\n".join(_line(row) for row in rows))
 
 
+def _reference(part: Excerpt, asked: int | None, compared: bool) -> int:
+    """Return the frame from which motion is measured: there the magnified clip is as it was."""
+    if isinstance(part.reference, str):
+        raise FlowmagError(
+            f"no factor can be measured of what was magnified with --reference {part.reference}: "
+            "magnify from one frame, such as the first"
+        )
+    if None not in (asked, part.reference) and asked != part.reference:
+        raise FlowmagError(
+            f"--reference {asked}: motion was magnified from frame {part.reference}; leave it out"
+        )
+    if part.reference is not None:
+        return part.reference
+    if asked is not None:
+        return asked
+    return part.shift if compared else part.start
+
+
+def _with_structure(first: Any, mask: NDArray[Any] | None, search: int) -> NDArray[Any] | None:
+    """Return the mask without the regions in which nothing can be measured, and name those."""
+    from napari_flowmag.measure import displacements
+    from napari_flowmag.motion import regions_of
+
+    reasons = {}
+    regions = regions_of(mask)
+    for label, region in regions.items():
+        try:
+            displacements(first, (), region, search=search)
+        except FlowmagError as error:
+            reasons[label] = f"region {label}: {error}" if label else str(error)
+    if len(reasons) == len(regions):
+        raise FlowmagError(next(iter(reasons.values())))
+    if mask is None or not reasons:
+        return mask
+    for reason in reasons.values():
+        print(f"{reason}; it is left out", file=sys.stderr)
+    return np.where(np.isin(mask, list(reasons)), 0, mask)
+
+
+def _factors(motions: list[Motion], moved: list[Motion] | None, search: int) -> list[Factor | None]:
+    """Return the factor of each region, None where it moves too little or too far to have one."""
+    # Beyond the search lies what is not looked for, and whatever resembles it is found instead.
+    far = {
+        motion.label
+        for motion in (*motions, *(moved or ()))
+        if np.abs(motion.displacement).max() >= search - 0.5
+    }
+    for label in sorted(far):
+        name = f"region {label}" if label else "the frame"
+        print(f"{name} moves as far as --search looks, {search} px: raise it", file=sys.stderr)
+    if moved is None:
+        return [None] * len(motions)
+    both = zip(motions, moved, strict=True)
+    return [None if one.label in far else _factor(one, other) for one, other in both]
+
+
 def _factor(before: Motion, after: Motion) -> Factor | None:
-    """Return the achieved factor, None where the region moves too little to have one."""
     from napari_flowmag.measure import factor_between
 
     try:
@@ -97,13 +167,13 @@ def _factor(before: Motion, after: Motion) -> Factor | None:
         return None
 
 
-def _row(motion: Motion, factor: Factor | None, size: float, unit: str) -> dict[str, Any]:
+def _row(motion: Motion, scaled: Motion, factor: Factor | None, unit: str) -> dict[str, Any]:
     found = motion.frequency()
     return {
         "region": motion.label,
         "frames": len(motion.displacement),
         "largest_px": motion.largest,
-        "largest": size * motion.largest,
+        "largest": scaled.largest,
         "unit": unit,
         "frequency_hz": None if found is None else found[0],
         "amplitude_px": None if found is None else found[1],

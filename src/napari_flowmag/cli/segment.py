@@ -8,8 +8,12 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
+from numpy.typing import NDArray
 
 from napari_flowmag.errors import FlowmagError
+
+_LARGEST = 65535
+"""The largest label: masks are written as 16 bit."""
 
 
 def segment(
@@ -49,19 +53,20 @@ def segment(
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
     """Find an object from points and boxes, as a mask for flowmag magnify."""
+    from napari_flowmag.cli.outputs import check_output
     from napari_flowmag.clip import Clip
     from napari_flowmag.frames import as_frames
     from napari_flowmag.io import read_clip, write_clip
     from napari_flowmag.segment import Prompt, change_size
-    from napari_flowmag.strength import read_mask
 
     prompt = Prompt(
         tuple(_swap(_numbers("--point", text, 2)) for text in point or []),
         tuple(_swap(_numbers("--not-point", text, 2)) for text in not_point or []),
         tuple(_box(_numbers("--box", text, 4)) for text in box or []),
     )
-    if not 1 <= label <= 65535:
-        raise FlowmagError(f"--label {label}: give a number from 1 to 65535")
+    if not 1 <= label <= _LARGEST:
+        raise FlowmagError(f"--label {label}: give a number from 1 to {_LARGEST}")
+    check_output(output, clip)
     source = read_clip(clip)
     frames = as_frames(source.frames, source.axes)
     if not 0 <= frame < len(frames) or not 0 <= z < frames.sizes.get("Z", 1):
@@ -74,11 +79,7 @@ def segment(
     found = change_size(found, grow)
     if not found.any():
         raise FlowmagError("nothing was found there: give more points, or a box")
-    labels = np.zeros(found.shape, np.uint16)
-    if add_to is not None:
-        labels = read_mask(add_to).astype(np.uint16)
-        if labels.shape != found.shape:
-            raise FlowmagError(f"{add_to} has shape {labels.shape}, the frames {found.shape}")
+    labels = np.zeros(found.shape, np.uint16) if add_to is None else _labels(add_to, found.shape)
     labels[found] = label
     write_clip(Clip.from_array(labels[None], "TYX", name=output.stem), output)
     rows, columns = np.nonzero(found)
@@ -93,6 +94,20 @@ def segment(
         if as_json
         else f"{output}: label {label}, {summary['pixels']} px within {summary['box']}"
     )
+
+
+def _labels(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint16]:
+    """Read a mask to add an object to; only what it holds now can be written again."""
+    from napari_flowmag.strength import read_mask
+
+    values = read_mask(path)
+    if values.shape != shape:
+        raise FlowmagError(f"{path} has shape {values.shape}, the frames {shape}")
+    if not bool(((values >= 0) & (values <= _LARGEST) & (values == np.floor(values))).all()):
+        raise FlowmagError(
+            f"{path} holds more than labels: give a mask of whole numbers from 0 to {_LARGEST}"
+        )
+    return values.astype(np.uint16)
 
 
 def _segmenter(checkpoint: str | None, device: str) -> Any:

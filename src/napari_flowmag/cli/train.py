@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from napari_flowmag.cli import print_anything
 from napari_flowmag.cli.flags import config_of, parse, settings_parser
 from napari_flowmag.errors import Cancelled, FlowmagError
 from napari_flowmag.train.config import AugmentConfig, LoopConfig, MagnifierConfig, plain
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
     from lightning_fabric import Fabric
 
-    from napari_flowmag.train.data import PairFolder
     from napari_flowmag.train.run import Task
 
 CONFIG = "config.yaml"
@@ -42,6 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0 when done, 2 for unusable input, 130 when interrupted.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    print_anything()
     try:
         if arguments and arguments[0] in _OTHERS:
             _OTHERS[arguments[0]](arguments[1:])
@@ -51,6 +52,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(str(error))
     except OSError as error:
         return _fail(f"{error.filename or 'system'}: {error.strerror or error}")
+    except (MemoryError, RuntimeError) as error:
+        from napari_flowmag.device import is_out_of_memory
+
+        if not is_out_of_memory(error):
+            raise
+        return _fail("memory is full: lower --batch or --crop, or use --accumulate")
     except (Cancelled, KeyboardInterrupt) as stop:
         print(f"flowmag-train: {str(stop) or 'interrupted'}", file=sys.stderr)
         return 130
@@ -63,6 +70,45 @@ def _fail(reason: str) -> int:
 
 
 def _train_magnifier(arguments: list[str]) -> None:
+    values = _parse(_magnifier_parser(), arguments)
+    if "data" not in values:
+        raise FlowmagError("name the folder of frame pairs or clips to train on")
+    loop, selection = config_of(LoopConfig, values), config_of(SelectionConfig, values)
+    augment, config = config_of(AugmentConfig, values), config_of(MagnifierConfig, values)
+
+    from napari_flowmag.cli.clip_pairs import few_pairs, pairs_of_clips
+    from napari_flowmag.train.data import is_pair_folder, open_pairs
+    from napari_flowmag.train.distributed import start_fabric
+    from napari_flowmag.train.loop import check_folder
+    from napari_flowmag.train.magnifier import MagnifierTask
+
+    check_folder(loop.out, values.resume)
+    source = values.data.absolute()
+    settings = {"data": str(source)} | plain(selection, augment, config, loop)
+    if values.dry_run:
+        with tempfile.TemporaryDirectory() as scratch:
+            if is_pair_folder(source):
+                pairs = open_pairs(source, augment.crop)
+            else:
+                pairs = few_pairs(source, Path(scratch), selection, augment.crop, loop.workers)
+                # Of so few, none might be left to train on; the run itself will have more.
+                config = replace(config, held_out=0)
+            _rehearse(MagnifierTask(pairs, config, augment, loop.seed), loop)
+        return
+    fabric = start_fabric(loop)
+    if is_pair_folder(source):
+        pairs = open_pairs(source, augment.crop)
+    else:
+        saved = _saved_settings(loop.out) if values.resume else None
+        out = loop.out / "pairs"
+        pairs = pairs_of_clips(source, out, selection, augment.crop, loop.workers, saved, fabric)
+    task = MagnifierTask(pairs, config, augment, loop.seed)
+    if fabric.is_global_zero:
+        print(f"{task.count} pairs to train on, {len(task.held_out)} held out", file=sys.stderr)
+    _fit(task, loop, settings, values.resume, fabric)
+
+
+def _magnifier_parser() -> ArgumentParser:
     parser = _parser(
         "flowmag-train",
         "Train a magnifier on real frame pairs. `flowmag-train prepare SOURCE -o OUT` makes such "
@@ -80,52 +126,7 @@ def _train_magnifier(arguments: list[str]) -> None:
         help="folder of frame pairs (train/frameA, train/frameB, train_fn.json), folder of clips, "
         "or a clip",
     )
-    values = _parse(parser, arguments)
-    if "data" not in values:
-        raise FlowmagError("name the folder of frame pairs or clips to train on")
-    loop, selection = config_of(LoopConfig, values), config_of(SelectionConfig, values)
-    augment, config = config_of(AugmentConfig, values), config_of(MagnifierConfig, values)
-
-    from napari_flowmag.train.data import is_pair_folder, open_pairs
-    from napari_flowmag.train.distributed import start_fabric
-    from napari_flowmag.train.loop import check_folder
-    from napari_flowmag.train.magnifier import MagnifierTask
-
-    check_folder(loop.out, values.resume)
-    source = values.data.absolute()
-    fabric = None if values.dry_run else start_fabric(loop)
-    with tempfile.TemporaryDirectory() as scratch:
-        if is_pair_folder(source):
-            pairs = open_pairs(source, augment.crop)
-        elif fabric is None:
-            few = replace(selection, pairs_per_clip=min(selection.pairs_per_clip, 5))
-            pairs = _pairs_of_clips(source, Path(scratch), few, augment, loop.workers)
-        else:
-            with fabric.rank_zero_first():
-                out = loop.out / "pairs"
-                pairs = _pairs_of_clips(source, out, selection, augment, loop.workers)
-        task = MagnifierTask(pairs, config, augment, loop.seed)
-        if fabric is None:
-            _rehearse(task, loop)
-            return
-    if fabric.is_global_zero:
-        print(f"{task.count} pairs to train on, {len(task.held_out)} held out", file=sys.stderr)
-    settings = {"data": str(source)} | plain(selection, augment, config, loop)
-    _fit(task, loop, settings, values.resume, fabric)
-
-
-def _pairs_of_clips(
-    source: Path, out: Path, selection: SelectionConfig, augment: AugmentConfig, workers: int
-) -> PairFolder:
-    """Prepare the pairs of clips, unless an earlier start of the run has done so."""
-    from napari_flowmag.cli.prepare import report_line
-    from napari_flowmag.train.data import open_pairs
-    from napari_flowmag.train.prepare.build import prepare
-    from napari_flowmag.train.prepare.config import PrepareConfig
-
-    if not (out / "train_fn.json").is_file():
-        prepare([source], selection, PrepareConfig(out, workers), report_line)
-    return open_pairs(out, augment.crop)
+    return parser
 
 
 def _train_flow(arguments: list[str]) -> None:
@@ -240,3 +241,11 @@ def _parse(parser: ArgumentParser, arguments: list[str]) -> Namespace:
     if values.resume and saved.is_file():
         values = parse(parser, ["--config", str(saved), *arguments])
     return values
+
+
+def _saved_settings(out: Path) -> dict[str, Any]:
+    """Return the settings that the run in a folder began with; none if it has lost them."""
+    import yaml
+
+    path = out / CONFIG
+    return dict(yaml.safe_load(path.read_text("utf-8"))) if path.is_file() else {}

@@ -55,10 +55,11 @@ def cut(pair: Tensor, config: AugmentConfig, rng: np.random.Generator) -> Tensor
     angle = rng.uniform(-config.rotation, config.rotation)
     sine, cosine = abs(math.sin(math.radians(angle))), math.cos(math.radians(angle))
     margin = 2 if angle else 0  # interpolation reads a neighbour
+    # What a long window is turned in need not be as long as itself, but it is cut out of that.
     patch = _take(
         pair,
-        math.ceil(height * cosine + width * sine) + margin,
-        math.ceil(height * sine + width * cosine) + margin,
+        max(height, math.ceil(height * cosine + width * sine) + margin),
+        max(width, math.ceil(height * sine + width * cosine) + margin),
         rng,
     )
     if angle:
@@ -99,8 +100,22 @@ def _take(pair: Tensor, height: int, width: int, rng: np.random.Generator) -> Te
     below, right = top + height - pair.shape[-2], left + width - pair.shape[-1]
     patch = pair[..., max(0, top) : top + height, max(0, left) : left + width]
     patch = patch.float() / 255 if patch.dtype == torch.uint8 else patch
-    padding = [max(0, side) for side in (-left, -top, right, below)]
-    return TF.pad(patch, padding, padding_mode="reflect") if any(padding) else patch
+    return _mirrored(patch, [max(0, side) for side in (-left, -top, right, below)])
+
+
+def _mirrored(patch: Tensor, padding: list[int]) -> Tensor:
+    """Mirror a picture at its edges by (left, top, right, below) px.
+
+    A turned window may be taller than a wide picture several times over: its mirror image is then
+    mirrored in turn.
+    """
+    while any(padding):
+        height, width = patch.shape[-2:]
+        most = (width - 1, height - 1, width - 1, height - 1)
+        now = [min(side, reach) for side, reach in zip(padding, most, strict=True)]
+        patch = TF.pad(patch, now, padding_mode="reflect")
+        padding = [side - done for side, done in zip(padding, now, strict=True)]
+    return patch
 
 
 def colour(pair: Tensor, config: AugmentConfig, rng: np.random.Generator) -> Tensor:

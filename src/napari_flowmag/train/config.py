@@ -52,7 +52,7 @@ class LoopConfig:
     log_every
         Steps between lines of metrics.
     seed
-        Seed of everything random: batches are a function of (seed, step) alone.
+        Seed of everything random, below 2^63: batches are a function of (seed, step) alone.
     threads
         CPU threads of the training process; unset leaves torch's choice.
     device
@@ -90,6 +90,8 @@ class LoopConfig:
             require(getattr(self, name) >= 1, name, getattr(self, name), "must be at least 1")
         for name in ("weight_decay", "warmup", "clip", "workers", "validate_every", "seed"):
             require(getattr(self, name) >= 0, name, getattr(self, name), "must not be negative")
+        # torch takes 64 bits, and steps are added to it.
+        require(self.seed < 2**63, "seed", self.seed, "must be below 2^63")
         require(self.lr > 0, "lr", self.lr, "must be above 0")
         require(0 <= self.ema < 1, "ema", self.ema, "must be at least 0 and below 1")
         require(

@@ -188,7 +188,7 @@ def build_magnifier(config: MagnifierConfig) -> Magnifier:
     else:
         try:
             module = import_from(ARCHITECTURES[config.architecture])(**config.model)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, RuntimeError) as error:  # torch's own are of the last kind
             raise FlowmagError(f"setting model = {config.model}: {error}") from error
     if config.init_flow:
         _load_flow_part(module, config.init_flow)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from napari_flowmag.atomic import replacing
+from napari_flowmag.device import is_out_of_memory
 from napari_flowmag.errors import FlowmagError
 from napari_flowmag.train.data import spread
 from napari_flowmag.train.prepare.config import SelectionConfig
@@ -113,10 +114,13 @@ def _do(job: Job, flow: nn.Module, config: SelectionConfig) -> ClipResult:
             pairs=tuple(pairs),
         )
     # What cannot be written is an OSError, and ends the run.
-    except (FlowmagError, MemoryError) as error:
-        reason = " ".join(str(error).split()) or f"{job.source.path}: not enough memory for it"
+    except (FlowmagError, MemoryError, RuntimeError) as error:
+        full = is_out_of_memory(error)
+        if not (full or isinstance(error, FlowmagError)):
+            raise
+        reason = f"{job.source.path}: not enough memory for it" if full else str(error)
         # As it is called, not where it lies: that may be elsewhere the next time.
-        reason = reason.replace(str(job.source.path), job.source.label)
+        reason = " ".join(reason.split()).replace(str(job.source.path), job.source.label)
         result = ClipResult(job.source.label, job.key, error=reason)
     write_result(job.result_path, result)
     return result

@@ -25,6 +25,10 @@ from napari_flowmag.train.prepare.results import ClipResult, PairResult, read_re
 TRAIN, TEST, ASIDE = SPLITS
 
 
+class NothingFitError(FlowmagError):
+    """Not one pair in the clips is fit to learn from."""
+
+
 @dataclass(frozen=True)
 class Kept:
     """A pair that its clip keeps.
@@ -201,7 +205,7 @@ def _check(out: Path, counts: dict[str, int], results: Iterable[ClipResult]) -> 
             "another axis in the files?"
         )
     if not counts["kept"]:
-        raise FlowmagError(
+        raise NothingFitError(
             "no frame pair is fit to learn from; see the bounds max_p999, max_p80, max_p001 and "
             f"min_mse, and what the pairs have instead in {out / 'index.html'}"
         )
