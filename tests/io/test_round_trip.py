@@ -117,9 +117,10 @@ def test_the_name_of_a_single_channel_is_kept(tmp_path, name, axes):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="names are UTF-8 there")
+@pytest.mark.parametrize("odd", [b"caf\xe9", b"caf\x01"])
 @pytest.mark.parametrize("name", ["clip.tif", "clip.ome.tif", "clip.ome.zarr", "clip.mp4", "clip"])
-def test_a_clip_may_come_from_a_file_whose_name_is_not_utf_8(tmp_path, name):
-    source = tmp_path / os.fsdecode(b"caf\xe9.tif")
+def test_a_clip_may_come_from_a_file_whose_name_metadata_cannot_hold(tmp_path, name, odd):
+    source = tmp_path / os.fsdecode(odd + b".tif")
     write_clip(Clip.from_array(np.zeros((3, 16, 16), np.uint8), "TYX"), source)
     clip = read_clip(source)
     assert clip.name == "caf?"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -72,5 +73,5 @@ def clip_name(path: Path) -> str:
     path = path.resolve()
     is_plain_folder = path.is_dir() and path.suffix != ".zarr"
     name = path.name if is_plain_folder else path.stem.removesuffix(".ome")
-    # Bytes that are no UTF-8 come as lone surrogates, which no file's metadata could hold.
-    return name.encode("utf-8", "replace").decode()
+    # Bytes that are no UTF-8 come as lone surrogates; XML cannot hold them, nor control characters.
+    return "".join("?" if unicodedata.category(c) in ("Cs", "Cc") else c for c in name)
