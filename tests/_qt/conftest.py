@@ -53,6 +53,14 @@ def moved_texture(count: int = 6, height: int = 48, width: int = 64, seed: int =
     return np.round(20000 + 800 * np.stack(frames)).astype(np.uint16)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _libraries() -> None:
+    """Load torch as the docks do, before a window is drawn: later tests import all of it."""
+    from napari_flowmag._preload import preload_torch
+
+    preload_torch()
+
+
 @pytest.fixture
 def frames() -> np.ndarray:
     return moved_texture()
