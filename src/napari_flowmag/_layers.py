@@ -200,7 +200,7 @@ def _origin(layers: Sequence[Image]) -> dict[str, Any]:
 
 def _fps(layer: Image) -> float | None:
     place = axes_of(layer).index("T")
-    seconds = _in_unit(layer.units[place], "second")
+    seconds = in_unit(layer.units[place], "second")
     step = abs(float(layer.scale[place]))
     return None if seconds is None or step == 0 else 1 / (step * seconds)
 
@@ -211,14 +211,14 @@ def _pixel_size(layer: Image) -> tuple[tuple[float, ...] | None, str | None]:
         return None, None
     axes = axes_of(layer).rstrip("S")
     places = [axes.index(a) for a in "ZYX" if a in axes]
-    factors = [_in_unit(layer.units[place], unit.pint) for place in places]
+    factors = [in_unit(layer.units[place], unit.pint) for place in places]
     if None in factors:
         return None, None
     steps = [abs(float(layer.scale[place])) for place in places]
     return tuple(f * s for f, s in zip(factors, steps, strict=True) if f is not None), unit.symbol
 
 
-def _in_unit(unit: Any, name: str) -> float | None:
+def in_unit(unit: Any, name: str) -> float | None:
     """How many of the unit called `name` one `unit` is; None if it measures something else."""
     other = unit._REGISTRY.Unit(name)
     if unit.dimensionality != other.dimensionality:
@@ -228,7 +228,7 @@ def _in_unit(unit: Any, name: str) -> float | None:
 
 def unit_factors(units: Sequence[Any], others: Sequence[Any]) -> NDArray[np.float64]:
     """How many of its counterpart in `others` each unit is; 1 where they measure other things."""
-    factors = [_in_unit(unit, str(other)) for unit, other in zip(units, others, strict=True)]
+    factors = [in_unit(unit, str(other)) for unit, other in zip(units, others, strict=True)]
     return np.array([1.0 if factor is None else factor for factor in factors])
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_flowmag._layers import axes_of, clip_of, data_of
+from napari_flowmag._layers import axes_of, clip_of, data_of, in_unit
 from napari_flowmag.errors import FlowmagError
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def lay_line(
 
     clip, *others = layers
     facts = clip_of(clip)
-    size = (facts.pixel_size[-2], facts.pixel_size[-1]) if facts.pixel_size else (1.0, 1.0)
+    size = facts.pixel_shape
     points = line_points(line, width, size)
     everywhere = np.ones(points.shape[-1], dtype=bool)
     first = Track(clip.name, axes_of(clip), data_of(clip), views[0], points, everywhere)
@@ -184,11 +184,7 @@ def _factors(clip: Image, other: Image) -> dict[str, float | None]:
     ours, theirs = (
         dict(zip(axes_of(layer).rstrip("S"), layer.units, strict=True)) for layer in (clip, other)
     )
-    return {
-        a: float((1 * unit).to(theirs[a]).magnitude) if unit.is_compatible_with(theirs[a]) else None
-        for a, unit in ours.items()
-        if a in theirs
-    }
+    return {a: in_unit(unit, str(theirs[a])) for a, unit in ours.items() if a in theirs}
 
 
 def sample_layers(sampling: Sampling, check: Callable[[], None]) -> Kymograph:

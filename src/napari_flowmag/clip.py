@@ -171,6 +171,11 @@ class Clip:
         """The axes that `pixel_size` speaks of: ``"YX"`` or ``"ZYX"``."""
         return "".join(a for a in "ZYX" if a in self.axes)
 
+    @property
+    def pixel_shape(self) -> tuple[float, float]:
+        """Height and width of a pixel in `unit`; 1 and 1, in px, where the size is unknown."""
+        return (self.pixel_size[-2], self.pixel_size[-1]) if self.pixel_size else (1.0, 1.0)
+
     def __len__(self) -> int:
         """Return the number of time points."""
         return self.shape[0]

@@ -120,13 +120,13 @@ def evaluate(
 
     A run that was stopped goes on when the same command is given again.
     """
+    from napari_flowmag.cli.outputs import check_output
     from napari_flowmag.device import use_threads
     from napari_flowmag.evaluate.sets import case_sets, set_names
 
     if output.exists() and not output.is_dir():
         raise FlowmagError(f"{output}: is a file; give a folder")
-    if not output.absolute().parent.is_dir():
-        raise FlowmagError(f"{output}: there is no folder {output.absolute().parent}")
+    check_output(output)
     if threads is not None and threads < 1:
         raise FlowmagError(f"--threads {threads}: give 1 or more")
     names = sets.split(",") if sets else [n for n in set_names() if n != "pairs" or pairs]

@@ -68,7 +68,7 @@ def kymograph(
     first = read_clip(clip, fps=fps)
     second = None if compare is None else read_clip(compare, fps=fps)
     part = choose(first, second, start, stop, z)
-    size = size_of(first)
+    size = first.pixel_shape
     pictures = pictures_of(first, channel, part.z, part.start, part.stop)
     slices = {first.name: sample(pictures, points, width, pixel_size=size)}
     if second is not None:
@@ -110,11 +110,6 @@ def _line(text: str) -> list[tuple[float, float]]:
     if len(values) < 4 or len(values) % 2:
         raise FlowmagError(f"--line {text}: give x0,y0,x1,y1 in px, and more pairs for corners")
     return [(y, x) for x, y in zip(values[::2], values[1::2], strict=True)]
-
-
-def size_of(clip: Clip) -> tuple[float, float]:
-    """Return the height and width of a pixel in the clip's unit; 1 px where it has none."""
-    return (clip.pixel_size[-2], clip.pixel_size[-1]) if clip.pixel_size else (1.0, 1.0)
 
 
 def pictures_of(

@@ -66,7 +66,7 @@ def measure(
 ) -> None:
     """Measure how far regions move as wholes, to a hundredth of a pixel."""
     from napari_flowmag.cli.excerpt import choose
-    from napari_flowmag.cli.kymograph import pictures_of, size_of
+    from napari_flowmag.cli.kymograph import pictures_of
     from napari_flowmag.cli.outputs import check_output
     from napari_flowmag.io import read_clip
     from napari_flowmag.motion import measure_motion, write_motion
@@ -92,7 +92,7 @@ def measure(
         frames = pictures_of(after, channel, part.second_z, *there)
         moved = measure_motion(first, frames, regions, search=search)
     factors = _factors(motions, moved, search)
-    height, width = size_of(source)
+    height, width = source.pixel_shape
     unit = source.unit or "px"
     # Pixels need not be as high as wide: each component has a size of its own.
     scaled = [replace(m, displacement=m.displacement * (width, height)) for m in motions]
