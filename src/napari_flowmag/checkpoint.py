@@ -198,6 +198,28 @@ def read_pickle(path: Path) -> dict[str, Any]:
     return content
 
 
+def read_weights(path: Path, *wrappers: str) -> dict[str, Tensor]:
+    """Read the parameters that others' networks were stored with.
+
+    Parameters
+    ----------
+    path : Path
+        As :func:`read_pickle` takes it.
+    *wrappers : str
+        Names under which authors may have put the parameters, outermost first.
+
+    Raises
+    ------
+    FlowmagError
+        As :func:`read_pickle`.
+    """
+    content: Any = read_pickle(path)
+    for name in wrappers:
+        inner = content.get(name)
+        content = inner if isinstance(inner, dict) else content
+    return {k: v for k, v in content.items() if isinstance(k, str) and isinstance(v, Tensor)}
+
+
 def write_pickle(path: Path, content: Mapping[str, Any]) -> None:
     """Write tensors and plain values as ``torch.save`` does, whole or not at all.
 

@@ -83,6 +83,13 @@ _ESTIMATORS = {
             "path",
         ),
         FlowInfo(
+            "spynet",
+            "SPyNet, as in BasicVSR; give a .pth of BasicSR or MMagic as spynet=FILE",
+            True,
+            "napari_flowmag.flow.spynet:load_spynet",
+            "path",
+        ),
+        FlowInfo(
             "lucas_kanade",
             "pyramidal Lucas-Kanade, no weights: accurate where there is texture",
             True,

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from napari_flowmag.checkpoint import read_pickle
+from napari_flowmag.checkpoint import read_weights
 from napari_flowmag.errors import FlowmagError
 from napari_flowmag.flow.frames import to_rgb
 
@@ -77,13 +77,11 @@ def load_ptlflow(name: str, checkpoint: str | Path | None = "things") -> PTLFlow
 
 def _read_weights(network: nn.Module, name: str, path: Path) -> None:
     """Load a file of ptlflow's, or of authors who keep their weights under another key."""
-    stored: Any = read_pickle(path)
-    for key in ("state_dict", "model"):
-        stored = stored.get(key, stored)
+    stored = read_weights(path, "state_dict", "model")
     try:
         # Trained on several cards, the parameters' names begin so.
-        network.load_state_dict({str(k).removeprefix("module."): v for k, v in stored.items()})
-    except (AttributeError, RuntimeError, TypeError) as error:
+        network.load_state_dict({k.removeprefix("module."): v for k, v in stored.items()})
+    except RuntimeError as error:
         raise FlowmagError(f"{path} does not hold weights of ptlflow's {name}") from error
 
 
