@@ -79,3 +79,12 @@ def test_raft_judges_by_twenty_updates_from_any_weights(monkeypatch):
     monkeypatch.setattr("napari_flowmag.flow.load_flow", load)
     load_judges(["raft_large", "raft_large=a.pth"], "cpu")
     assert [options for _, options in asked] == [{"updates": 20}] * 2
+
+
+def test_weights_are_called_by_their_file_where_that_tells_them_apart(monkeypatch) -> None:
+    monkeypatch.setattr("napari_flowmag.flow.load_flow", lambda *_, **__: torch.nn.Identity())
+    judges = load_judges(["dis", "spynet=here/a.pth"], "cpu")
+    assert list(judges) == ["dis", "spynet=a.pth"]
+    assert judges["spynet=a.pth"].name == "spynet=here/a.pth"
+    alike = ["spynet=here/a.pth", "spynet=there/a.pth"]
+    assert list(load_judges(alike, "cpu")) == alike

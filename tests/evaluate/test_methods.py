@@ -138,6 +138,7 @@ def test_a_model_is_called_what_the_user_calls_it():
     ("text", "name", "model"),
     [
         ("warp-bilinear:raft_large=raft.pth", "warp-bilinear:raft_large=raft.pth", ...),
+        ("warp-bilinear:raft_large=a/raft.pth", "warp-bilinear:raft_large=raft.pth", ...),
         ("mine=warp-bilinear:raft_small=a/b=1.pth", "mine", "warp-bilinear:raft_small=a/b=1.pth"),
         ("mine=runs/lr=0.1/model.safetensors", "mine", "runs/lr=0.1/model.safetensors"),
         ("lr=0.1.safetensors", "lr=0.1.safetensors", ...),  # there is such a file

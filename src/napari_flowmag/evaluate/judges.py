@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_flowmag.errors import FlowmagError
 from napari_flowmag.evaluate.figures import Flow
-from napari_flowmag.evaluate.keys import code_fingerprint, flow_weights, libraries
+from napari_flowmag.evaluate.keys import code_fingerprint, flow_weights, libraries, without_folder
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -30,7 +30,8 @@ def load_judges(
     Parameters
     ----------
     names
-        What :func:`~napari_flowmag.flow.load_flow` takes.
+        What :func:`~napari_flowmag.flow.load_flow` takes. In the report a file of weights is
+        called by its name alone, without the folder, where no other judge is called so.
     device
         Where they compute.
     optional
@@ -45,9 +46,11 @@ def load_judges(
     from napari_flowmag.flow import load_flow
 
     judges: dict[str, Flow] = {}
-    for name in names:
+    titles = [without_folder(name) for name in names]
+    for name, title in zip(names, titles, strict=True):
         try:
-            judges[name] = _Judge(load_flow(name, device, **_options(name)), device)
+            judge = Judge(name, load_flow(name, device, **_options(name)), device)
+            judges[title if titles.count(title) == 1 else name] = judge
         except FlowmagError as error:
             if optional is None:
                 raise
@@ -57,12 +60,13 @@ def load_judges(
     return judges
 
 
-class _Judge:
-    """Takes pictures to where an estimator computes."""
+class Judge:
+    """Takes pictures to where an estimator computes; `name` is what it was loaded by."""
 
-    def __init__(self, flow: nn.Module, device: str) -> None:
+    def __init__(self, name: str, flow: nn.Module, device: str) -> None:
         from napari_flowmag.device import resolve_device
 
+        self.name = name
         self._flow, self._device = flow, resolve_device(device)
 
     def __call__(self, first: Tensor, second: Tensor) -> Tensor:

@@ -66,3 +66,9 @@ def flow_weights(flow: str) -> bytes:
     file = Path(flow.partition("=")[2] or flow)
     path = bundled_path("flow", flow) if flow == "default" else file
     return path.read_bytes() if path.is_file() else b""
+
+
+def without_folder(name: str) -> str:
+    """Return what a flow or a baseline with weights from disk, ``NAME=FILE``, is called by."""
+    plain, sign, file = name.partition("=")
+    return f"{plain}={Path(file).name}" if sign else name

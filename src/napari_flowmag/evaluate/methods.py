@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from napari_flowmag.baselines import BASELINES, is_baseline
 from napari_flowmag.errors import FlowmagError
 from napari_flowmag.evaluate.case import Case, CaseSet, Sample
-from napari_flowmag.evaluate.keys import code_fingerprint, flow_weights, libraries
+from napari_flowmag.evaluate.keys import code_fingerprint, flow_weights, libraries, without_folder
 
 Magnified = NDArray[Any]
 
@@ -155,7 +155,8 @@ def model_method(name: str, device: str = "auto") -> Method:
 
         return run(sample.frames, case.alpha, model=load(), value_range=sample.value_range)
 
-    return Method(name, key, magnify, model=name)
+    title = without_folder(name) if is_baseline(name) else name
+    return Method(title, key, magnify, model=name)
 
 
 def _weights_of_baseline(name: str) -> bytes:

@@ -81,7 +81,8 @@ def run(
     FlowmagError
         If a method cannot do a task.
     """
-    judged_by = judges_key(list(flows))
+    # By the names with folders: a file's weights count, not what it is called in the report.
+    judged_by = judges_key([getattr(flow, "name", title) for title, flow in flows.items()])
     total = sum(len(cases.cases) for cases in sets) * len(methods)
     done, found = 0, []
     for cases in sets:
