@@ -112,6 +112,20 @@ def test_the_flow_part_starts_from_a_flow(pairs: PairFolder, flow: str) -> None:
     torch.testing.assert_close(part.state_dict(), read_checkpoint(flow).state, rtol=0, atol=0)
 
 
+def test_frozen_parts_keep_their_weights(tmp_path: Path, pairs: PairFolder, flow: str) -> None:
+    parts = ("flow.outlines", "flow.shares")
+    config = settings(flow, architecture="field", model=SMALL, init_flow=flow, frozen=parts)
+    saved = read_checkpoint(fit(MagnifierTask(pairs, config, AUGMENT), loop(tmp_path, steps=2)))
+    assert saved.training["settings"]["frozen"] == list(parts)
+    changed = {
+        name
+        for name, before in read_checkpoint(flow).state.items()
+        if not torch.equal(before, saved.state[f"flow.{name}"])
+    }
+    assert changed
+    assert not any(name.startswith(("outlines", "shares")) for name in changed)
+
+
 def draws(**changes: Any) -> Tensor:
     motion = torch.zeros(3, 2, 10, 10)
     motion[1] = 3.0
@@ -179,6 +193,8 @@ def test_still_noisy_pairs_ask_for_no_motion(pairs: PairFolder, flow: str) -> No
         ({"flow": "nonsense"}, "unknown flow 'nonsense'"),
         ({"flow_options": {"speed": 3}}, "speed"),
         ({"flow": "dis"}, "no gradients"),
+        ({"frozen": ("flow.outlines",)}, "frozen: unet has no part 'flow.outlines'"),
+        ({"frozen": ("",)}, "nothing is left to train"),
         ({"held_out": 6}, "leaves none"),
     ],
 )

@@ -70,6 +70,7 @@ class Judge:
         self._flow, self._device = flow, resolve_device(device)
 
     def __call__(self, first: Tensor, second: Tensor) -> Tensor:
+        """Estimate the motion between two pictures of any device."""
         found: Tensor = self._flow(first.to(self._device), second.to(self._device))
         return found
 

@@ -177,6 +177,10 @@ class MagnifierConfig:
         architecture and settings then hold.
     init_flow
         Flow estimator that the flow part of a field magnifier starts from.
+    frozen
+        Parts of the network that keep the weights they start from, by the names of its modules:
+        `[flow.outlines, flow.shares]` of a field magnifier, which training makes sharper than large
+        magnification bears.
     flow
         Flow estimator in the loss, frozen.
     flow_options
@@ -212,6 +216,7 @@ class MagnifierConfig:
     model: dict[str, Any] = field(default_factory=dict)
     init: str | None = None
     init_flow: str | None = None
+    frozen: tuple[str, ...] = ()
     flow: str = "default"
     flow_options: dict[str, Any] = field(default_factory=dict)
     magnification_weight: float = 1.0

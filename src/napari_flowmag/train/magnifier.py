@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -192,6 +193,7 @@ def build_magnifier(config: MagnifierConfig) -> Magnifier:
             raise FlowmagError(f"setting model = {config.model}: {error}") from error
     if config.init_flow:
         _load_flow_part(module, config.init_flow)
+    _freeze(module, config.frozen)
     low, high = module.alpha_range
     if not low <= config.alpha_min <= config.alpha_max <= high:
         raise FlowmagError(
@@ -211,6 +213,18 @@ def _load_flow_part(module: Magnifier, path: str) -> None:
         raise FlowmagError(
             f"setting init_flow: {path} does not fit the flow part of {module.architecture}"
         ) from error
+
+
+def _freeze(module: Magnifier, parts: Sequence[str]) -> None:
+    for name in parts:
+        try:
+            module.get_submodule(name).requires_grad_(False)
+        except AttributeError as error:
+            raise FlowmagError(
+                f"setting frozen: {module.architecture} has no part '{name}'"
+            ) from error
+    if not any(p.requires_grad for p in module.parameters()):
+        raise FlowmagError(f"setting frozen = {list(parts)}: nothing is left to train")
 
 
 def draw_alpha(draw: Tensor, motion: Tensor, config: MagnifierConfig) -> Tensor:
