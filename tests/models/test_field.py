@@ -296,6 +296,19 @@ def test_what_moves_is_in_front(collision: Tensor) -> None:
     assert front[left].abs().max() < 6, "uncovered ground is filled from its surroundings"
 
 
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_a_thin_object_leaves_no_specks_behind(seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    there = torch.zeros(1, 2, 64, 64)
+    there[:, 0, :, 28:36] = torch.tensor([0.9, 3.0, 5.4, 6.0, 6.0, 5.4, 3.0, 0.9])
+    there *= 1 + 0.08 * torch.randn(64, 1, generator=generator)  # motion is never so even
+    thing = torch.zeros(1, 1, 64, 64)
+    thing[..., 30:34] = 1
+    found = sample(thing, sampling_field(there))
+    assert found[..., 37].mean() > 0.95, "it has moved"
+    assert found[..., :33].max() < 0.5, "and nothing of it is drawn far from where it went"
+
+
 @pytest.mark.parametrize("length", [0.0, 5, 500, 1e6])
 def test_torn_motion_stays_finite(length: float) -> None:
     generator = torch.Generator().manual_seed(0)

@@ -36,6 +36,9 @@ SHARPNESS = 0.4
 REACH = 2.0
 """How far (px) rounds may lead from where they start."""
 
+SETTLED = 0.5
+"""By how much (px) the last round may still change a field that counts as found."""
+
 
 class FieldMagnifier(Magnifier):
     """Sampling-field magnifier.
@@ -120,7 +123,9 @@ def sampling_field(displacement: Tensor, rounds: int = ROUNDS) -> Tensor:
         for _ in range(rounds - 1):
             field = _near(start, -sample(small, field / 2))
         start, field = _double(start, size), _double(field, size)
-    return _near(start, -sample(displacement, field))
+    last = _near(start, -sample(displacement, field))
+    # What has not settled reads places at random, as of an object that has left: specks.
+    return start + _short(last - field, SETTLED) * (last - start)
 
 
 def _near(start: Tensor, field: Tensor) -> Tensor:
@@ -130,10 +135,14 @@ def _near(start: Tensor, field: Tensor) -> Tensor:
     but jump about; the start is what was pushed there, and smooth.
     """
     change = field - start
+    return start + _short(change, REACH) * change
+
+
+def _short(change: Tensor, most: float) -> Tensor:
+    """1 where a change is at most so many px long, 0 from 1 px more; (B, 1, H, W)."""
     # Not torch.hypot, whose gradient is NaN where nothing changes.
     length = (change.square().sum(1, keepdim=True) + 1e-12).sqrt()
-    keep = (REACH + 1 - length).clamp(0, 1)
-    return start + keep * change
+    return (most + 1 - length).clamp(0, 1)
 
 
 def _start(small: Tensor) -> Tensor:
