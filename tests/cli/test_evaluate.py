@@ -52,6 +52,20 @@ def test_tasks_for_another_program_and_what_it_made(tmp_path, capsys):
     assert means["same", "mode 2, ×10"]["count"] == 0
 
 
+def test_sets_are_named_together_or_one_by_one(tmp_path):
+    words = [
+        "evaluate",
+        "--quick",
+        "-o",
+        str(tmp_path / "out"),
+        "--export",
+        str(tmp_path / "tasks"),
+    ]
+    assert main([*words, "--sets", "structure,known", "--sets", "lines"]) == 0
+    listed = json.loads((tmp_path / "tasks/tasks.json").read_text())
+    assert {task["file"].partition("/")[0] for task in listed} == {"structure", "known", "lines"}
+
+
 @pytest.mark.parametrize(
     ("words", "line"),
     [

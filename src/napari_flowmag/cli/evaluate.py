@@ -50,11 +50,11 @@ def evaluate(
         bool, typer.Option("--quick", help="A few tasks of each set, for a first look.")
     ] = False,
     sets: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
             metavar="NAME[,NAME]",
-            help="subpixel, noise, microscopy, structure, lines, known, pairs; all by default, "
-            "pairs where --pairs is given.",
+            help="subpixel, noise, microscopy, structure, lines, known, pairs; may be given "
+            "several times. All by default, pairs where --pairs is given.",
             rich_help_panel=_DATA,
             show_default=False,
         ),
@@ -129,7 +129,8 @@ def evaluate(
     check_output(output)
     if threads is not None and threads < 1:
         raise FlowmagError(f"--threads {threads}: give 1 or more")
-    names = sets.split(",") if sets else [n for n in set_names() if n != "pairs" or pairs]
+    every = [n for n in set_names() if n != "pairs" or pairs]
+    names = ",".join(sets).split(",") if sets else every
     tasks = case_sets(
         names, quick=quick, seed=seed, pairs=pairs, objects=objects, backgrounds=backgrounds
     )
