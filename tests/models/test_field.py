@@ -309,6 +309,24 @@ def test_a_thin_object_leaves_no_specks_behind(seed: int) -> None:
     assert found[..., :33].max() < 0.5, "and nothing of it is drawn far from where it went"
 
 
+def test_gradients_pass_as_if_rounds_had_settled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Adapting learns from places where motion is torn, too."""
+
+    def gradient() -> tuple[Tensor, Tensor]:
+        generator = torch.Generator().manual_seed(0)
+        there = torch.zeros(1, 2, 64, 64)
+        there[:, 0, :, 28:36] = 6 + torch.randn(8, generator=generator)
+        field = sampling_field(there.requires_grad_())
+        (field * torch.randn(field.shape, generator=generator)).sum().backward()
+        return field.detach(), there.grad
+
+    field, slopes = gradient()
+    monkeypatch.setattr("napari_flowmag.models.field.SETTLED", 1e9)
+    jumping, same = gradient()
+    assert (field - jumping).abs().max() > 1
+    torch.testing.assert_close(slopes, same)
+
+
 @pytest.mark.parametrize("length", [0.0, 5, 500, 1e6])
 def test_torn_motion_stays_finite(length: float) -> None:
     generator = torch.Generator().manual_seed(0)

@@ -124,8 +124,10 @@ def sampling_field(displacement: Tensor, rounds: int = ROUNDS) -> Tensor:
             field = _near(start, -sample(small, field / 2))
         start, field = _double(start, size), _double(field, size)
     last = _near(start, -sample(displacement, field))
-    # What has not settled reads places at random, as of an object that has left: specks.
-    return start + _short(last - field, SETTLED) * (last - start)
+    # What has not settled reads places at random, as of an object that has left: specks. Gradients
+    # pass as if it had, or training would learn nothing where motion is torn.
+    unsettled = 1 - _short(last - field, SETTLED)
+    return last - (unsettled * (last - start)).detach()
 
 
 def _near(start: Tensor, field: Tensor) -> Tensor:
