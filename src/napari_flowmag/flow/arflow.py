@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from napari_flowmag.checkpoint import read_pickle
 from napari_flowmag.errors import FlowmagError
-from napari_flowmag.flow.frames import to_rgb
+from napari_flowmag.flow.frames import shrink_to, stretch_to_multiple, to_rgb
 from napari_flowmag.warp import sample
 
 _FEATURES = (16, 32, 64, 96, 128, 192)  # at 1/2, 1/4, … 1/64 of the frame
@@ -67,11 +67,8 @@ class ARFlow(nn.Module):
         Tensor
             (B, 2, H, W) px.
         """
-        height, width = first.shape[-2:]
-        size = (-(-height // _STRIDE) * _STRIDE, -(-width // _STRIDE) * _STRIDE)
-        flow = self._flow(_resize(to_rgb(first), size), _resize(to_rgb(second), size))
-        scale = flow.new_tensor([width / size[1], height / size[0]]).view(1, 2, 1, 1)
-        return _resize(flow, (height, width)) * scale
+        frames = (stretch_to_multiple(to_rgb(frame), _STRIDE) for frame in (first, second))
+        return shrink_to(self._flow(*frames), first)
 
     def _flow(self, first: Tensor, second: Tensor) -> Tensor:
         firsts, seconds = self._pyramid(first), self._pyramid(second)
@@ -207,12 +204,6 @@ def _conv(
     if active:
         layers.append(nn.LeakyReLU(0.1, inplace=True))
     return nn.Sequential(*layers)
-
-
-def _resize(x: Tensor, size: tuple[int, int]) -> Tensor:
-    if x.shape[-2:] == size:
-        return x
-    return F.interpolate(x, size=size, mode="bilinear", align_corners=False)
 
 
 def _enlarge(flow: Tensor, factor: int) -> Tensor:

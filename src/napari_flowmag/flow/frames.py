@@ -54,6 +54,25 @@ def crop_to(padded: Tensor, like: Tensor) -> Tensor:
     return padded[..., top : top + height, left : left + width].contiguous()
 
 
+def stretch_to_multiple(frame: Tensor, multiple: int) -> Tensor:
+    """Resize a frame (B, C, H, W) to the next multiples, where a padded border would disturb."""
+    height, width = (-(-side // multiple) * multiple for side in frame.shape[-2:])
+    return _resize(frame, (height, width))
+
+
+def shrink_to(flow: Tensor, like: Tensor) -> Tensor:
+    """Undo :func:`stretch_to_multiple` for a flow, (B, 2, H', W') px, which is scaled with it."""
+    (height, width), (tall, wide) = like.shape[-2:], flow.shape[-2:]
+    scale = flow.new_tensor([width / wide, height / tall]).view(1, 2, 1, 1)
+    return _resize(flow, (height, width)) * scale
+
+
+def _resize(x: Tensor, size: tuple[int, int]) -> Tensor:
+    if x.shape[-2:] == size:
+        return x
+    return F.interpolate(x, size=size, mode="bilinear", align_corners=False)
+
+
 def _margins(size: int, multiple: int, minimum: int) -> tuple[int, int]:
     missing = max(-(-size // multiple) * multiple, minimum) - size
     return missing // 2, missing - missing // 2

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from napari_flowmag.checkpoint import read_weights
 from napari_flowmag.errors import FlowmagError
-from napari_flowmag.flow.frames import to_rgb
+from napari_flowmag.flow.frames import shrink_to, stretch_to_multiple, to_rgb
 from napari_flowmag.warp import sample
 
 _LEVELS = 6
@@ -59,11 +59,7 @@ class SPyNet(nn.Module):
         Tensor
             (B, 2, H, W) px.
         """
-        height, width = first.shape[-2:]
-        size = (-(-height // _STRIDE) * _STRIDE, -(-width // _STRIDE) * _STRIDE)
-        flow = self._flow(self._pyramid(first, size), self._pyramid(second, size))
-        scale = flow.new_tensor([width / size[1], height / size[0]]).view(1, 2, 1, 1)
-        return _resize(flow, (height, width)) * scale
+        return shrink_to(self._flow(self._pyramid(first), self._pyramid(second)), first)
 
     def _flow(self, firsts: list[Tensor], seconds: list[Tensor]) -> Tensor:
         flow = torch.zeros_like(firsts[0][:, :2])
@@ -73,10 +69,10 @@ class SPyNet(nn.Module):
             flow = flow + level(torch.cat([first, sample(second, flow), flow], 1))
         return flow
 
-    def _pyramid(self, frame: Tensor, size: tuple[int, int]) -> list[Tensor]:
+    def _pyramid(self, frame: Tensor) -> list[Tensor]:
         """Pictures at 1/32 to full resolution."""
         mean, std = cast("Tensor", self.mean), cast("Tensor", self.std)
-        pictures = [(_resize(to_rgb(frame), size) - mean) / std]
+        pictures = [(stretch_to_multiple(to_rgb(frame), _STRIDE) - mean) / std]
         for _ in range(_LEVELS - 1):
             pictures.insert(0, F.avg_pool2d(pictures[0], 2))
         return pictures
@@ -122,9 +118,3 @@ def _level() -> nn.Sequential:
     for inputs, outputs in itertools.pairwise(_CHANNELS):
         layers += [nn.Conv2d(inputs, outputs, 7, 1, 3), nn.ReLU()]
     return nn.Sequential(*layers[:-1])
-
-
-def _resize(x: Tensor, size: tuple[int, int]) -> Tensor:
-    if x.shape[-2:] == size:
-        return x
-    return F.interpolate(x, size=size, mode="bilinear", align_corners=False)
