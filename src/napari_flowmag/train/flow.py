@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -27,7 +28,7 @@ from napari_flowmag.synthetic.pairs import (
     random_pairs,
 )
 from napari_flowmag.train.config import plain, require, without_places
-from napari_flowmag.train.feed import share
+from napari_flowmag.train.feed import Batch, share
 
 HELD_OUT = 8
 """Every eighth texture is kept for validation."""
@@ -86,8 +87,8 @@ class FlowConfig:
             require(0 < low <= high, name, (low, high), "must be two rising numbers above 0")
 
 
-class RandomPairs(Dataset[dict[str, Tensor]]):
-    """Endless random pairs; batch `i` is a function of (seed, i).
+class RandomPairs(Dataset[Batch]):
+    """Endless random pairs; batch `i` is a function of (seed, i) and the kind of device.
 
     Parameters
     ----------
@@ -119,12 +120,33 @@ class RandomPairs(Dataset[dict[str, Tensor]]):
         part.places = share(self.batch, rank, ranks)
         return part
 
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
+    def on(self, device: torch.device) -> tuple[Dataset[Batch], Callable[[Batch], Batch]]:
+        """See :class:`~napari_flowmag.train.feed.DrawsOnDevice`."""
+        textures = [texture.to(device) for texture in self.textures]
+
+        def draw(batch: Batch) -> Batch:
+            generator = generator_of(self.seed, int(batch["position"]), device)
+            pairs = random_pairs(len(self.places), textures, generator, self.settings)
+            return {name: getattr(pairs, name) for name in self.names}
+
+        return _Positions(self.batch, self.places.start), draw
+
+    def __getitem__(self, index: int) -> Batch:
         pairs = []
         for place in self.places:
             generator = generator_of(self.seed, index * self.batch + place)
             pairs.append(random_pairs(1, self.textures, generator, self.settings))
         return {name: torch.cat([getattr(pair, name) for pair in pairs]) for name in self.names}
+
+
+class _Positions(Dataset[Batch]):
+    """Where in the endless sequence of pairs a process's share of each batch begins."""
+
+    def __init__(self, batch: int, first: int) -> None:
+        self.batch, self.first = batch, first
+
+    def __getitem__(self, index: int) -> Batch:
+        return {"position": torch.tensor(index * self.batch + self.first)}
 
 
 def split_textures(folder: Path | None) -> tuple[list[Tensor], list[Tensor]]:

@@ -19,7 +19,7 @@ from napari_flowmag.checkpoint import read_pickle, save_checkpoint, write_pickle
 from napari_flowmag.errors import Cancelled, FlowmagError
 from napari_flowmag.train.config import LoopConfig
 from napari_flowmag.train.distributed import mean_over_ranks, start_fabric, together
-from napari_flowmag.train.feed import Batch, feed
+from napari_flowmag.train.feed import Batch, feed_device
 from napari_flowmag.train.guard import Guard
 from napari_flowmag.train.interrupt import stop_signal
 from napari_flowmag.train.monitor import Monitor
@@ -114,7 +114,7 @@ def _batches(task: Task, run: Run, config: LoopConfig) -> Generator[Batch]:
     dataset, fabric = task.dataset, run.fabric
     if fabric.world_size > 1:
         dataset = dataset.part(fabric.global_rank, fabric.world_size)  # type: ignore[attr-defined]
-    return feed(dataset, run.step * config.accumulate, config.workers)
+    return feed_device(dataset, fabric.device, run.step * config.accumulate, config.workers)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Self
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from napari_flowmag.synthetic.pairs import PairSettings, generator_of, random_pairs
+from napari_flowmag.synthetic.pairs import Pairs, PairSettings, generator_of, random_pairs
 from napari_flowmag.train.config import MagnifierConfig
 from napari_flowmag.train.data import PairBatches
 from napari_flowmag.train.feed import Batch
@@ -74,6 +74,7 @@ class MixedBatches(Dataset[Batch]):
             reach = config.max_motion or self.settings.reach
             span = config.alpha_min, config.alpha_max
             self.settings = replace(self.settings, alpha=span, reach=reach)
+        self.draws = True  # synthetic pairs; else their places stay black
 
     def part(self, rank: int, ranks: int) -> Self:
         """Return the share of every batch that is a rank's."""
@@ -81,23 +82,57 @@ class MixedBatches(Dataset[Batch]):
         part.real = self.real.part(rank, ranks)
         return part
 
+    def on(self, device: torch.device) -> tuple[Dataset[Batch], Callable[[Batch], Batch]]:
+        """See :class:`~napari_flowmag.train.feed.DrawsOnDevice`."""
+        textures = [texture.to(device) for texture in self.textures]
+        real = copy.copy(self)
+        real.textures, real.draws = [], False
+
+        def draw(batch: Batch) -> Batch:
+            rows = batch["known"].nonzero()[:, 0]
+            generator = generator_of(self.seed, int(batch.pop("position")), device)
+            if len(rows):
+                _put(batch, rows, random_pairs(len(rows), textures, generator, self.settings))
+            return batch
+
+        return real, draw
+
     def __getitem__(self, index: int) -> Batch:
-        batch = self.real[index]
-        reference = batch["reference"]
-        known = torch.zeros(len(reference), dtype=torch.bool)
-        batch |= {"known": known, "flow": torch.zeros_like(reference[:, :2])}
-        if self.settings.alpha:
-            batch |= {"exact": reference.clone(), "asked": torch.ones(len(reference))}
-        for row, place in enumerate(self.real.places):
-            generator = generator_of(self.seed, index * self.real.batch + place)
-            if torch.rand((), generator=generator) >= self.share:
-                continue
-            pair = random_pairs(1, self.textures, generator, self.settings)
-            known[row], batch["flow"][row] = True, pair.flow[0]
-            for side, pictures in (("reference", pair.first), ("frame", pair.second)):
-                for name in (side, f"noisy_{side}"):
-                    if name in batch:
-                        batch[name][row] = pictures[0]
-            if pair.magnified is not None and pair.alpha is not None:
-                batch["exact"][row], batch["asked"][row] = pair.magnified[0], pair.alpha[0]
+        places = [index * self.real.batch + place for place in self.real.places]
+        generators = [generator_of(self.seed, place) for place in places]
+        known = [float(torch.rand((), generator=g)) < self.share for g in generators]
+        batch = self._real(places, known)
+        if not self.draws:
+            return batch | {"position": torch.tensor(places[0])}
+        for row, generator in enumerate(generators):
+            if known[row]:
+                pair = random_pairs(1, self.textures, generator, self.settings)
+                _put(batch, torch.tensor([row]), pair)
         return batch
+
+    def _real(self, places: Sequence[int], known: Sequence[bool]) -> Batch:
+        """Return a batch of real pairs, black where synthetic ones will be."""
+        crop, noise = self.real.config.crop, self.real.config.noise
+        black, names = torch.zeros(3, crop, crop), ["reference", "frame"]
+        names += [f"noisy_{name}" for name in names] if noise else []
+        blank = dict.fromkeys(names, black) | {"draw": torch.zeros(())}
+        items = [
+            blank if is_known else self.real.item(place)
+            for place, is_known in zip(places, known, strict=True)
+        ]
+        batch = {name: torch.stack([item[name] for item in items]) for name in blank}
+        batch |= {"known": torch.tensor(known), "flow": torch.zeros(len(places), 2, crop, crop)}
+        if self.settings.alpha:
+            batch |= {"exact": batch["reference"].clone(), "asked": torch.ones(len(places))}
+        return batch
+
+
+def _put(batch: Batch, rows: Tensor, pairs: Pairs) -> None:
+    """Put synthetic pairs into some places of a batch."""
+    batch["flow"][rows] = pairs.flow
+    for side, pictures in (("reference", pairs.first), ("frame", pairs.second)):
+        for name in (side, f"noisy_{side}"):
+            if name in batch:
+                batch[name][rows] = pictures
+    if pairs.magnified is not None and pairs.alpha is not None:
+        batch["exact"][rows], batch["asked"][rows] = pairs.magnified, pairs.alpha

@@ -8,7 +8,7 @@ import time
 from napari_flowmag.device import peak_memory
 from napari_flowmag.train.config import LoopConfig
 from napari_flowmag.train.distributed import start_fabric
-from napari_flowmag.train.feed import feed
+from napari_flowmag.train.feed import feed_device
 from napari_flowmag.train.guard import Guard
 from napari_flowmag.train.monitor import Meter
 from napari_flowmag.train.run import Task, start_run
@@ -32,7 +32,7 @@ def rehearse(task: Task, config: LoopConfig) -> dict[str, float]:
     """
     run, meter = start_run(task, config, start_fabric(config)), Meter()
     guard = Guard(task, run, config, writes=False)
-    with contextlib.closing(feed(task.dataset, 0, 0)) as batches:
+    with contextlib.closing(feed_device(task.dataset, run.fabric.device, 0, 0)) as batches:
         one_step(run, batches, config, guard)  # warms up
         began = time.monotonic()
         for _ in range(2):

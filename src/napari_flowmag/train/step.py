@@ -30,7 +30,7 @@ def one_step(
     run
         Whose weights; its step is not counted up.
     batches
-        `config.accumulate` of them are taken.
+        `config.accumulate` of them are taken; on the run's device.
     config
         Settings of the run.
     guard
@@ -46,13 +46,13 @@ def one_step(
     seen = []
     for number in range(config.accumulate):
         with meter.waiting() if meter is not None else contextlib.nullcontext():
-            seen.append(together(run.fabric, lambda: next(batches)))
-            batch = run.fabric.to_device(seen[-1])
+            batch = together(run.fabric, lambda: next(batches))
+            seen.append(batch)
         last = number == config.accumulate - 1
         with run.fabric.no_backward_sync(run.forward, enabled=not last):
             loss, terms = run.forward(batch)
             means = mean_over_ranks(run.fabric, [loss, *terms.values()])
-            guard.loss(means[0], loss, seen[-1])
+            guard.loss(means[0], loss, batch)
             run.fabric.backward(loss / config.accumulate)
         if meter is not None:
             meter.add(**dict(zip(("loss", *terms), means, strict=True)))
