@@ -91,6 +91,7 @@ class MixedBatches(Dataset[Batch]):
         def draw(batch: Batch) -> Batch:
             rows = batch["known"].nonzero()[:, 0]
             generator = generator_of(self.seed, int(batch.pop("position")), device)
+            self._make_room(batch)
             if len(rows):
                 _put(batch, rows, random_pairs(len(rows), textures, generator, self.settings))
             return batch
@@ -104,6 +105,7 @@ class MixedBatches(Dataset[Batch]):
         batch = self._real(places, known)
         if not self.draws:
             return batch | {"position": torch.tensor(places[0])}
+        self._make_room(batch)
         for row, generator in enumerate(generators):
             if known[row]:
                 pair = random_pairs(1, self.textures, generator, self.settings)
@@ -121,10 +123,14 @@ class MixedBatches(Dataset[Batch]):
             for place, is_known in zip(places, known, strict=True)
         ]
         batch = {name: torch.stack([item[name] for item in items]) for name in blank}
-        batch |= {"known": torch.tensor(known), "flow": torch.zeros(len(places), 2, crop, crop)}
+        return batch | {"known": torch.tensor(known)}
+
+    def _make_room(self, batch: Batch) -> None:
+        """Add what only synthetic pairs have."""
+        reference = batch["reference"]
+        batch["flow"] = torch.zeros_like(reference[:, :2])
         if self.settings.alpha:
-            batch |= {"exact": batch["reference"].clone(), "asked": torch.ones(len(places))}
-        return batch
+            batch |= {"exact": reference.clone(), "asked": torch.ones_like(reference[:, 0, 0, 0])}
 
 
 def _put(batch: Batch, rows: Tensor, pairs: Pairs) -> None:
