@@ -92,7 +92,9 @@ class UNetMagnifier(Magnifier):
             skips.append(x)
         for level, skip in zip(self.up, reversed(skips[:-1]), strict=True):
             x = level(torch.cat([skip, _upsample(x, skip)], 1))
-        return torch.sigmoid(self.head(x))
+        # Half precision has as many steps from 0.5 to 1 as a picture of 8 bits: too few.
+        logits: Tensor = self.head(x)
+        return torch.sigmoid(logits.to(torch.promote_types(logits.dtype, torch.float32)))
 
     def render(self, prediction: Tensor, reference: Tensor, frame: Tensor, alpha: Alpha) -> Tensor:
         """Return the prediction: it is the picture."""

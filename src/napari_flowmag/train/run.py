@@ -148,6 +148,9 @@ def start_run(task: Task, config: LoopConfig, fabric: Fabric) -> Run:
     torch.manual_seed(config.seed)
     synchronise_norms(task.module, fabric)
     task.module.train()
+    if fabric.device.type == "cuda":
+        # Half precision is twice as fast where channels lie side by side.
+        task.module.to(memory_format=torch.channels_last)
     trained = [p for p in task.module.parameters() if p.requires_grad]
     groups = [
         {"params": [p for p in trained if p.ndim >= 2], "weight_decay": config.weight_decay},
