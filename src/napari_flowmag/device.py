@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import sys
-from functools import cache
+from functools import cache, lru_cache
 
 import torch
 
@@ -109,6 +109,16 @@ def cache_budget(device: torch.device) -> int:
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0]) // 4
     return _CPU_CACHE_BYTES
+
+
+@lru_cache(maxsize=256)
+def constant(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """Return numbers as a tensor (n,) that stays on a device; not to be written to.
+
+    A GPU waits for numbers that come from Python: it should do so once, not at every call.
+    """
+    with torch.inference_mode(False):  # training may use the same ones
+        return torch.tensor(values, dtype=dtype, device=device)
 
 
 def use_threads(count: int) -> None:
