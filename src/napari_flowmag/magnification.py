@@ -338,7 +338,7 @@ class Magnification:
         z: int,
     ) -> None:
         """Magnify some channels of the planes at depth ``z``, into ``magnified``."""
-        from napari_flowmag.values import as_type, restore
+        from napari_flowmag.pixels import as_type
 
         seen, moved = list(view.motion_channels), list(view.moved_channels)
         if strength.constant() == 0:
@@ -360,13 +360,11 @@ class Magnification:
             references if shared else references[moving],
             planes[moving],
             strength,
+            self._work.limits,
             key=z if shared else None,
         )
         for row, value in zip(moving, values, strict=True):
-            value = value[..., list(view.moved)]
-            magnified[row][..., moved] = restore(
-                value, planes[row], own[row], self._work.limits, moved
-            )
+            magnified[row][..., moved] = value
 
     def _references(self, indices: Sequence[int], planes: NDArray[Any]) -> NDArray[Any]:
         """Return the reference that all frames share, (1, Z, Y, X, channels), or each its own."""
