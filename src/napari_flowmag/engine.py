@@ -32,8 +32,6 @@ WHOLE_FRAME = 2**21
 """Pixels up to which a frame is magnified whole unless a tile size is asked for (full HD)."""
 
 _AUTO_TILE = 1024
-_BATCH_PIXELS = 2**20  # frames are batched up to this on a GPU
-_BESIDE_PIXELS = 2**22  # and magnified side by side up to this on a CPU, where the model is light
 _MIN_SIDE = 32  # networks halve a picture up to five times
 
 _logger = logging.getLogger(__name__)
@@ -54,8 +52,8 @@ class Engine:
         Height and width of the planes.
     tile : int or None
         As in :class:`~napari_flowmag.settings.MagnifySettings`.
-    batch : int or None
-        Planes at once; likewise.
+    batch : int
+        Planes at once.
     check : callable
         Called before each tile and each layer of a network; may raise to stop.
     notify : callable, optional
@@ -76,14 +74,14 @@ class Engine:
         precision: str,
         size: tuple[int, int],
         tile: int | None = None,
-        batch: int | None = None,
+        batch: int = 1,
         check: Callable[[], None] = lambda: None,
         notify: Callable[[str], None] | None = None,
     ) -> None:
         self.magnifier = magnifier.eval().to(device).to(memory_format=torch.channels_last)
         self.device = device
         self.precision = precision
-        self.batch = batch or _default_batch(magnifier, device, size)
+        self.batch = batch
         self._beside = magnifier.light and device.type == "cpu"
         if device.type == "cpu":
             keep_heap()
@@ -295,14 +293,6 @@ class _Kept:
 
 def _default_tile(size: tuple[int, int]) -> int | None:
     return None if size[0] * size[1] <= WHOLE_FRAME else _AUTO_TILE
-
-
-def _default_batch(magnifier: Magnifier, device: torch.device, size: tuple[int, int]) -> int:
-    pixels = size[0] * size[1]
-    if device.type != "cpu":
-        return max(_BATCH_PIXELS // pixels, 1)
-    # A heavy model keeps all cores busy with one frame.
-    return max(min(_BESIDE_PIXELS // pixels, torch.get_num_threads()), 1) if magnifier.light else 1
 
 
 def _pad(picture: Tensor) -> Tensor:

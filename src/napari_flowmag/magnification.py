@@ -256,6 +256,7 @@ class Magnification:
     @cached_property
     def _model(self) -> tuple[Engine, str | None]:
         """The loaded model and its hash, None if it has no weights."""
+        from napari_flowmag.batches import default_batch
         from napari_flowmag.device import resolve_device
         from napari_flowmag.engine import Engine
         from napari_flowmag.models import find_model, load_magnifier
@@ -281,7 +282,7 @@ class Magnification:
             precision,
             frames.size,
             settings.tile,
-            settings.batch,
+            settings.batch or default_batch(magnifier, device, frames),
             self._check,
             self._notify,
         )
