@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from napari_flowmag.pixels import as_type, to_array, to_tensor
+from napari_flowmag.pixels import as_type, differ, put, take, to_array, to_tensor
 from napari_flowmag.values import ValueRange, View
 
 CPU = torch.device("cpu")
@@ -106,3 +106,24 @@ def test_pixels_that_nobody_may_write_to_are_read_without_a_warning(recwarn):
     planes.flags.writeable = False
     assert to_tensor(planes, (0,), CPU).flatten().tolist() == [0, 3, 6, 9]
     assert not recwarn
+
+
+@given(st.integers(1, 70), st.data())
+def test_a_difference_is_found_wherever_it_is(height, data):
+    plane = np.zeros((height, 3, 2), np.uint8)
+    other = plane.copy()
+    assert not differ(plane, other)
+    other[data.draw(st.integers(0, height - 1)), data.draw(st.integers(0, 2)), 1] = 1
+    assert differ(plane, other)
+    assert not differ(take(plane, [0]), take(other, [0]))
+    assert differ(take(plane, [1, 0]), take(other, [1, 0]))
+
+
+@pytest.mark.parametrize("channels", [[0, 1, 2], [2, 0], [1, 2, 0]])
+def test_channels_are_taken_and_put_back(channels):
+    plane = np.arange(24).reshape(2, 4, 3)
+    np.testing.assert_array_equal(take(plane, channels), plane[..., channels])
+    found = np.zeros_like(plane)
+    put(found, channels, plane[..., channels])
+    np.testing.assert_array_equal(found[..., channels], plane[..., channels])
+    assert (found != 0).sum() <= plane[..., channels].size

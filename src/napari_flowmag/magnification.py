@@ -339,7 +339,7 @@ class Magnification:
         z: int,
     ) -> None:
         """Magnify some channels of the planes at depth ``z``, into ``magnified``."""
-        from napari_flowmag.pixels import as_type
+        from napari_flowmag.pixels import as_type, differ, put, take
 
         seen, moved = list(view.motion_channels), list(view.moved_channels)
         if strength.constant() == 0:
@@ -350,7 +350,7 @@ class Magnification:
         moving = [
             row
             for row, plane in enumerate(planes)
-            if not np.array_equal(plane[..., seen], own[row][..., seen])
+            if differ(take(plane, seen), take(own[row], seen))
         ]
         if not moving:
             return
@@ -359,13 +359,13 @@ class Magnification:
         values = engine.magnify(
             view,
             references if shared else references[moving],
-            planes[moving],
+            planes if len(moving) == len(planes) else planes[moving],
             strength,
             self._work.limits,
             key=z if shared else None,
         )
         for row, value in zip(moving, values, strict=True):
-            magnified[row][..., moved] = value
+            put(magnified[row], moved, value)
 
     def _references(self, indices: Sequence[int], planes: NDArray[Any]) -> NDArray[Any]:
         """Return the reference that all frames share, (1, Z, Y, X, channels), or each its own."""

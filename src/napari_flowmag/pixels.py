@@ -26,6 +26,8 @@ _AS_THEY_ARE = {
     "f8": torch.float64,
 }
 
+_ROWS = 16  # of a plane, compared at once
+
 
 def to_tensor(planes: NDArray[Any], channels: Sequence[int], device: torch.device) -> Tensor:
     """Bring some channels of planes to a device, as numbers to compute with.
@@ -113,6 +115,25 @@ def as_type(values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
     top = top if int(top) <= limits.max else np.nextafter(top, 0)
     rounded: NDArray[Any] = np.clip(np.rint(values), float(limits.min), top).astype(dtype)
     return rounded
+
+
+def differ(plane: NDArray[Any], other: NDArray[Any]) -> bool:
+    """Whether two planes (Y, X, C) differ anywhere; mostly the first rows tell."""
+    some = range(0, len(plane), _ROWS)
+    return any(not np.array_equal(plane[y : y + _ROWS], other[y : y + _ROWS]) for y in some)
+
+
+def take(plane: NDArray[Any], channels: list[int]) -> NDArray[Any]:
+    """Return some channels of a plane (Y, X, C); itself, at no cost, where that is all of them."""
+    return plane if channels == list(range(plane.shape[-1])) else plane[..., channels]
+
+
+def put(plane: NDArray[Any], channels: list[int], values: NDArray[Any]) -> None:
+    """Write some channels of a plane (Y, X, C); in one go where that is all of them."""
+    if channels == list(range(plane.shape[-1])):
+        plane[...] = values
+    else:
+        plane[..., channels] = values
 
 
 def _code(dtype: np.dtype[Any]) -> str:

@@ -188,8 +188,8 @@ class View:
             Of the clip.
         """
         moved = list(self.moved)
-        values = _take(picture, self.moved).double()
-        values = values * _by_channel(self.scale[moved], values)
+        values = _take(picture, self.moved).to(torch.float64, copy=True)
+        values *= _by_channel(self.scale[moved], values)
         values += _by_channel(self.zero[moved], values)
         return to_array(values.clamp_(*allowed), dtype)
 
