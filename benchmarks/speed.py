@@ -1,7 +1,8 @@
 """Frames a second and peak memory of magnifiers by size, batch and precision, in one run.
 
     python benchmarks/speed.py [--models default phase …] [--sizes 256 512] [--batches 1 4]
-                               [--precisions auto bfloat16] [--device cpu] [--threads 2] [--json]
+                               [--precisions auto bfloat16 float16] [--device cpu] [--threads 2]
+                               [--json]
 
 All magnify the same RGB clip with `magnify_frames`; files and what is computed once for a clip are
 left out. They take turns, so that a busy machine slows all down alike: it is the ratios that say
