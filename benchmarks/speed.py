@@ -1,7 +1,8 @@
 """Frames a second and peak memory of magnifiers by size, batch and precision, in one run.
 
     python benchmarks/speed.py [--models default phase …] [--sizes 256 512] [--batches 1 4]
-                               [--precisions auto bfloat16] [--device cpu] [--threads 2] [--json]
+                               [--precisions auto bfloat16 float16] [--device cpu] [--threads 2]
+                               [--json]
 
 All magnify the same RGB clip with `magnify_frames`; files and what is computed once for a clip are
 left out. They take turns, so that a busy machine slows all down alike: it is the ratios that say
@@ -27,9 +28,11 @@ from numpy.typing import NDArray
 from napari_flowmag import load_magnifier
 from napari_flowmag.device import use_threads
 from napari_flowmag.evaluate.cost import moving_clip, peak_memory
+from napari_flowmag.magnification import Magnification
 from napari_flowmag.magnify import magnify_frames
 from napari_flowmag.models.base import Magnifier
 from napari_flowmag.models.unet import UNetMagnifier
+from napari_flowmag.settings import MagnifySettings
 
 MODELS = [
     "default",
@@ -40,6 +43,7 @@ MODELS = [
     "linear",
     "phase",
 ]
+BATCHES = 5  # of the clip, at least; the first is not counted
 SLOW = 1.0  # seconds a frame from which fewer frames will do
 
 
@@ -80,13 +84,14 @@ def main() -> None:
 
 
 def measure(settings: list[Setting], options: argparse.Namespace) -> list[dict[str, object]]:
-    clip = moving_clip(max(options.frames, 3 * first_frames(settings[0])), settings[0].size)
     models = [load(setting.model, options.device) for setting in settings]
+    firsts = [first_frames(*both, options.device) for both in zip(settings, models, strict=True)]
+    clip = moving_clip(max(options.frames, BATCHES * max(firsts)), settings[0].size)
     seconds: list[list[float]] = [[] for _ in settings]
     for _ in range(options.turns):
-        for setting, model, spent in zip(settings, models, seconds, strict=True):
-            few = clip[: 2 * first_frames(setting)] if spent and spent[0] > SLOW else clip
-            spent.append(seconds_a_frame(few, model, setting, options.device))
+        for setting, model, first, spent in zip(settings, models, firsts, seconds, strict=True):
+            few = clip[: 2 * first] if spent and spent[0] > SLOW else clip
+            spent.append(seconds_a_frame(few, model, setting, options.device, first))
     reference = dict(zip(options.models, map(statistics.median, seconds), strict=True)).get("unet")
     rows = []
     for setting, spent in zip(settings, seconds, strict=True):
@@ -106,8 +111,9 @@ def load(model: str, device: str) -> Magnifier:
 
 
 def seconds_a_frame(
-    clip: NDArray[np.uint8], magnifier: Magnifier, setting: Setting, device: str
+    clip: NDArray[np.uint8], magnifier: Magnifier, setting: Setting, device: str, first: int
 ) -> float:
+    """Measure all but the first batch, which comes with what is computed once for a clip."""
     frames = magnify_frames(
         clip,
         8,
@@ -116,16 +122,21 @@ def seconds_a_frame(
         batch=setting.batch or None,
         precision=setting.precision,
     )
-    for _ in range(first_frames(setting)):
+    for _ in range(first):
         next(frames)
     start = time.perf_counter()
     count = sum(1 for _ in frames)
     return (time.perf_counter() - start) / count
 
 
-def first_frames(setting: Setting) -> int:
-    """Return the length of the first batch, which comes with what is computed once for a clip."""
-    return setting.batch or torch.get_num_threads()
+def first_frames(setting: Setting, magnifier: Magnifier, device: str) -> int:
+    """Return the length of the first batch."""
+    clip = np.broadcast_to(np.uint8(0), (2, setting.size, setting.size, 3))
+    settings = MagnifySettings(alpha=8, device=device, batch=setting.batch or None)
+    # On a CPU all models skip as many, so that they measure the same frames.
+    least = torch.get_num_threads() if device == "cpu" and not setting.batch else 1
+    job = Magnification(clip, settings, magnifier=magnifier)
+    return max(int(job.provenance()["batch"]), least)
 
 
 def memory(setting: Setting, options: argparse.Namespace) -> float:
@@ -136,10 +147,11 @@ def memory(setting: Setting, options: argparse.Namespace) -> float:
 
 def peak(setting: Setting, device: str) -> float:
     """Peak memory in MiB beyond that of the loaded model: of the process, or of the card."""
-    clip = moving_clip(3 * first_frames(setting), setting.size)
     model = load(setting.model, device)
+    first = first_frames(setting, model, device)
+    clip = moving_clip(3 * first, setting.size)
     before = peak_memory(device)
-    seconds_a_frame(clip, model, setting, device)
+    seconds_a_frame(clip, model, setting, device, first)
     return (peak_memory(device) - before) / 2**20
 
 

@@ -9,6 +9,7 @@ import torch
 
 from napari_flowmag.device import (
     autocast,
+    constant,
     is_out_of_memory,
     keep_heap,
     release_memory,
@@ -43,6 +44,18 @@ def test_networks_compute_as_precisely_as_asked(precision):
     layer = torch.nn.Conv2d(1, 1, 3)
     with autocast(torch.device("cpu"), precision), torch.inference_mode():
         assert layer(torch.zeros(1, 1, 8, 8)).dtype == getattr(torch, precision)
+
+
+def test_constants_stay_where_they_are_and_serve_training_too():
+    cpu = torch.device("cpu")
+    with torch.inference_mode():
+        first = constant((0.1, 3.0), torch.float32, cpu)
+    assert constant((0.1, 3.0), torch.float32, cpu) is first
+    torch.testing.assert_close(first, torch.tensor([0.1, 3.0]), rtol=0, atol=0)
+    assert constant((0.1, 3.0), torch.float64, cpu).dtype == torch.float64
+    weight = torch.ones(2, requires_grad=True)
+    (weight * first).sum().backward()
+    torch.testing.assert_close(weight.grad, first)
 
 
 def resident() -> int:

@@ -186,14 +186,6 @@ def test_full_memory_is_met_with_fewer_at_once(clip, default, monkeypatch):
     assert abs(found.astype(int) - plain).max() <= 1
 
 
-def test_heavy_models_and_large_pictures_come_one_at_a_time(default):
-    cpu = torch.device("cpu")
-    assert engine._default_batch(default, cpu, (512, 512)) == 3
-    assert engine._default_batch(default, cpu, (4000, 4000)) == 1
-    heavy = type("Heavy", (), {"light": False})()
-    assert engine._default_batch(heavy, cpu, (64, 64)) == 1
-
-
 @pytest.mark.parametrize(
     ("settings", "found"),
     [

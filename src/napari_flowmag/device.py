@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import sys
-from functools import cache
+from functools import cache, lru_cache
 
 import torch
 
@@ -104,11 +104,25 @@ def peak_memory(device: torch.device) -> int:
     return most if sys.platform == "darwin" else 1024 * most
 
 
+def free_memory(device: torch.device) -> int:
+    """Bytes of a graphics card that nobody uses, nor torch for anything that is still needed."""
+    held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return int(torch.cuda.mem_get_info(device)[0]) + int(held)
+
+
 def cache_budget(device: torch.device) -> int:
     """Bytes that may be spent on keeping results instead of computing them again."""
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0]) // 4
-    return _CPU_CACHE_BYTES
+    return free_memory(device) // 4 if device.type == "cuda" else _CPU_CACHE_BYTES
+
+
+@lru_cache(maxsize=256)
+def constant(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """Return numbers as a tensor (n,) that stays on a device; not to be written to.
+
+    A GPU waits for numbers that come from Python: it should do so once, not at every call.
+    """
+    with torch.inference_mode(False):  # training may use the same ones
+        return torch.tensor(values, dtype=dtype, device=device)
 
 
 def use_threads(count: int) -> None:

@@ -26,14 +26,12 @@ from napari_flowmag.models.base import Alpha, Magnifier, MaskedAlpha, crop_alpha
 from napari_flowmag.side_by_side import side_by_side
 from napari_flowmag.strength import Strength
 from napari_flowmag.tiles import MIN_TILE, Tile, tiles
-from napari_flowmag.values import View
+from napari_flowmag.values import ValueRange, View
 
 WHOLE_FRAME = 2**21
 """Pixels up to which a frame is magnified whole unless a tile size is asked for (full HD)."""
 
 _AUTO_TILE = 1024
-_BATCH_PIXELS = 2**20  # frames are batched up to this on a GPU
-_BESIDE_PIXELS = 2**22  # and magnified side by side up to this on a CPU, where the model is light
 _MIN_SIDE = 32  # networks halve a picture up to five times
 
 _logger = logging.getLogger(__name__)
@@ -54,8 +52,8 @@ class Engine:
         Height and width of the planes.
     tile : int or None
         As in :class:`~napari_flowmag.settings.MagnifySettings`.
-    batch : int or None
-        Planes at once; likewise.
+    batch : int
+        Planes at once.
     check : callable
         Called before each tile and each layer of a network; may raise to stop.
     notify : callable, optional
@@ -76,14 +74,14 @@ class Engine:
         precision: str,
         size: tuple[int, int],
         tile: int | None = None,
-        batch: int | None = None,
+        batch: int = 1,
         check: Callable[[], None] = lambda: None,
         notify: Callable[[str], None] | None = None,
     ) -> None:
         self.magnifier = magnifier.eval().to(device).to(memory_format=torch.channels_last)
         self.device = device
         self.precision = precision
-        self.batch = batch or _default_batch(magnifier, device, size)
+        self.batch = batch
         self._beside = magnifier.light and device.type == "cpu"
         if device.type == "cpu":
             keep_heap()
@@ -113,8 +111,9 @@ class Engine:
         reference: NDArray[Any],
         frames: NDArray[Any],
         strength: Strength,
+        limits: ValueRange,
         key: Hashable = None,
-    ) -> NDArray[np.float64]:
+    ) -> NDArray[Any]:
         """Magnify the motion of planes.
 
         Parameters
@@ -127,13 +126,15 @@ class Engine:
             (B, Y, X, channels) of the clip.
         strength : Strength
             By how much.
+        limits : ValueRange
+            Range of each channel of the clip, to which the results are clipped.
         key : hashable, optional
             Names the reference: what is computed from it alone is kept for later calls.
 
         Returns
         -------
         ndarray
-            (B, Y, X, view.channels), values of the clip, unrounded.
+            (B, Y, X, moved channels of the view), of the type of ``frames``.
 
         Raises
         ------
@@ -141,12 +142,12 @@ class Engine:
             If memory does not even suffice for the smallest piece.
         """
 
-        def batch(rows: slice) -> NDArray[np.float64]:
+        def batch(rows: slice) -> NDArray[Any]:
             own = reference if len(reference) == 1 else reference[rows]
             with interruptible(self._check):  # in the thread that computes
-                return self._batch(view, own, frames[rows], strength, key)
+                return self._batch(view, own, frames[rows], strength, limits, key)
 
-        done: list[NDArray[np.float64]] = []
+        done: list[NDArray[Any]] = []
         at = 0
         while at < len(frames):
             try:
@@ -159,11 +160,9 @@ class Engine:
                 continue
             # Out of the except clause: the error holds on to the memory that is to be freed.
             self._shrink()
-        return np.concatenate(done)
+        return done[0] if len(done) == 1 else np.concatenate(done)
 
-    def _together(
-        self, batch: Callable[[slice], NDArray[np.float64]], rows: range
-    ) -> NDArray[np.float64]:
+    def _together(self, batch: Callable[[slice], NDArray[Any]], rows: range) -> NDArray[Any]:
         """Magnify frames at once, or side by side, each with its share of the cores.
 
         Small operations are over before two cores have shared them; a frame for each core keeps
@@ -182,11 +181,15 @@ class Engine:
         reference: NDArray[Any],
         frames: NDArray[Any],
         strength: Strength,
+        limits: ValueRange,
         key: Hashable,
-    ) -> NDArray[np.float64]:
+    ) -> NDArray[Any]:
         size, count = self._size, len(frames)
-        still = _pad(view.picture(reference).to(self._store))
-        moving = _pad(view.picture(frames).to(self._store))
+        numbers = view.numbers(frames, self._store)
+        reference_numbers = view.numbers(reference, self._store)
+        allowed = view.allowed(limits, numbers, reference_numbers)
+        still, moving = _pad(view.picture(reference_numbers)), _pad(view.picture(numbers))
+        del numbers, reference_numbers  # the network needs the room
         passes = self.passes(strength)
         alpha = _pad_alpha(strength.tensor(count, passes, self._store))
         kept = self._kept if key is not None else _Kept(self._kept.budget)
@@ -198,7 +201,7 @@ class Engine:
             moving = self.magnifier.render(prediction, still, moving, alpha)
             if moving.shape[1] > len(view.channels):  # one channel that was shown several times
                 moving = moving.mean(1, keepdim=True)
-        return view.values(moving[..., : size[0], : size[1]])
+        return view.planes(moving[..., : size[0], : size[1]], allowed, frames.dtype)
 
     def _predict(
         self, kept: _Kept, key: Hashable, reference: Tensor, frame: Tensor, alpha: Alpha
@@ -290,14 +293,6 @@ class _Kept:
 
 def _default_tile(size: tuple[int, int]) -> int | None:
     return None if size[0] * size[1] <= WHOLE_FRAME else _AUTO_TILE
-
-
-def _default_batch(magnifier: Magnifier, device: torch.device, size: tuple[int, int]) -> int:
-    pixels = size[0] * size[1]
-    if device.type != "cpu":
-        return max(_BATCH_PIXELS // pixels, 1)
-    # A heavy model keeps all cores busy with one frame.
-    return max(min(_BESIDE_PIXELS // pixels, torch.get_num_threads()), 1) if magnifier.light else 1
 
 
 def _pad(picture: Tensor) -> Tensor:

@@ -256,6 +256,7 @@ class Magnification:
     @cached_property
     def _model(self) -> tuple[Engine, str | None]:
         """The loaded model and its hash, None if it has no weights."""
+        from napari_flowmag.batches import default_batch
         from napari_flowmag.device import resolve_device
         from napari_flowmag.engine import Engine
         from napari_flowmag.models import find_model, load_magnifier
@@ -281,7 +282,7 @@ class Magnification:
             precision,
             frames.size,
             settings.tile,
-            settings.batch,
+            settings.batch or default_batch(magnifier, device, frames),
             self._check,
             self._notify,
         )
@@ -338,7 +339,7 @@ class Magnification:
         z: int,
     ) -> None:
         """Magnify some channels of the planes at depth ``z``, into ``magnified``."""
-        from napari_flowmag.values import as_type, restore
+        from napari_flowmag.pixels import as_type, differ, put, take
 
         seen, moved = list(view.motion_channels), list(view.moved_channels)
         if strength.constant() == 0:
@@ -349,7 +350,7 @@ class Magnification:
         moving = [
             row
             for row, plane in enumerate(planes)
-            if not np.array_equal(plane[..., seen], own[row][..., seen])
+            if differ(take(plane, seen), take(own[row], seen))
         ]
         if not moving:
             return
@@ -358,15 +359,13 @@ class Magnification:
         values = engine.magnify(
             view,
             references if shared else references[moving],
-            planes[moving],
+            planes if len(moving) == len(planes) else planes[moving],
             strength,
+            self._work.limits,
             key=z if shared else None,
         )
         for row, value in zip(moving, values, strict=True):
-            value = value[..., list(view.moved)]
-            magnified[row][..., moved] = restore(
-                value, planes[row], own[row], self._work.limits, moved
-            )
+            put(magnified[row], moved, value)
 
     def _references(self, indices: Sequence[int], planes: NDArray[Any]) -> NDArray[Any]:
         """Return the reference that all frames share, (1, Z, Y, X, channels), or each its own."""

@@ -16,8 +16,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from napari_flowmag.device import constant
 from napari_flowmag.errors import FlowmagError
 from napari_flowmag.frames import Frames
+from napari_flowmag.pixels import to_array, to_tensor
+
+_CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,28 +124,87 @@ class View:
         """Channels of a plane in which motion is seen."""
         return tuple(self.channels[m] for m in self.motion)
 
-    def picture(self, planes: NDArray[Any]) -> Tensor:
-        """Turn planes (B, Y, X, channels) of a clip's type into pictures (B, C, Y, X) float32."""
-        values = planes[..., self.channels]
+    def numbers(self, planes: NDArray[Any], device: torch.device = _CPU) -> Tensor:
+        """Bring planes (B, Y, X, channels) of a clip to a device, as (B, C, Y, X) to compute with.
+
+        See :func:`~napari_flowmag.pixels.to_tensor`.
+        """
+        return to_tensor(planes, self.channels, device)
+
+    def picture(self, numbers: Tensor) -> Tensor:
+        """Turn numbers of a clip (B, C, Y, X) into pictures (B, C, Y, X) float32."""
         # Small types fit float32 exactly; the others are shifted in float64 before they go there.
-        values = values.astype(np.result_type(values.dtype, np.float32))
+        values = numbers
         if self.zero.any():
-            values -= self.zero.astype(values.dtype)
+            values = values - _by_channel(self.zero, values)
         if (self.scale != 1).any():
-            values /= self.scale.astype(values.dtype)
-        return torch.from_numpy(np.ascontiguousarray(np.moveaxis(values, -1, 1), dtype=np.float32))
+            values = values / _by_channel(self.scale, values)
+        return values.float()
 
     def motion_image(self, picture: Tensor) -> Tensor:
         """Turn pictures (B, C, Y, X) into motion images (B, c, Y, X) in [0, 1]."""
-        shape = (1, -1, 1, 1)
-        black = torch.from_numpy(self.black).to(picture).reshape(shape)
-        white = torch.from_numpy(self.white).to(picture).reshape(shape)
-        return ((picture[:, list(self.motion)] - black) / (white - black)).clamp(0, 1)
+        black, white = _by_channel(self.black, picture), _by_channel(self.white, picture)
+        return ((_take(picture, self.motion) - black) / (white - black)).clamp(0, 1)
 
-    def values(self, picture: Tensor) -> NDArray[np.float64]:
-        """Turn pictures (B, C, Y, X) into planes (B, Y, X, C) of the clip's values, unrounded."""
-        values = picture.movedim(1, -1).cpu().numpy().astype(np.float64)
-        return values * self.scale + self.zero
+    def allowed(
+        self, limits: ValueRange, numbers: Tensor, reference: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return the smallest and the largest value that each channel may get.
+
+        Parameters
+        ----------
+        limits : ValueRange
+            Range of each channel of the clip.
+        numbers, reference : Tensor
+            (B, C, Y, X), and (1 or B, C, Y, X): what is magnified, and its reference. The values
+            of both are allowed, even where they are outside of a range declared too narrow.
+
+        Returns
+        -------
+        low, high : Tensor
+            (B, moved, 1, 1) float64.
+        """
+        index = list(self.moved_channels)
+        pictures = [_take(x, self.moved).flatten(2) for x in (numbers, reference)]
+        low = torch.minimum(*(x.amin(2).double() for x in pictures))[..., None, None]
+        high = torch.maximum(*(x.amax(2).double() for x in pictures))[..., None, None]
+        return (
+            torch.minimum(low, _by_channel(limits.low[index], low)),
+            torch.maximum(high, _by_channel(limits.high[index], high)),
+        )
+
+    def planes(
+        self, picture: Tensor, allowed: tuple[Tensor, Tensor], dtype: np.dtype[Any]
+    ) -> NDArray[Any]:
+        """Turn pictures (B, C, Y, X) into planes (B, Y, X, moved) of a clip's type.
+
+        Parameters
+        ----------
+        picture : Tensor
+            (B, C, Y, X).
+        allowed : (Tensor, Tensor)
+            Smallest and largest values, from :meth:`allowed`: the rest is clipped.
+        dtype : dtype
+            Of the clip.
+        """
+        moved = list(self.moved)
+        values = _take(picture, self.moved).to(torch.float64, copy=True)
+        values *= _by_channel(self.scale[moved], values)
+        values += _by_channel(self.zero[moved], values)
+        return to_array(values.clamp_(*allowed), dtype)
+
+
+def _by_channel(values: NDArray[Any], like: Tensor) -> Tensor:
+    """Return a number for each channel, to compute with pictures; not to be written to."""
+    return constant(tuple(values.tolist()), like.dtype, like.device).view(1, -1, 1, 1)
+
+
+def _take(picture: Tensor, channels: Sequence[int]) -> Tensor:
+    """Return some channels of a picture; itself where that is all of them."""
+    if tuple(channels) == tuple(range(picture.shape[1])):
+        return picture
+    # Not by a list: a GPU would have to wait for it.
+    return torch.cat([picture[:, c : c + 1] for c in channels], 1)
 
 
 def views(
@@ -243,48 +306,3 @@ def _low_and_width(
     width = limits.high[list(channels)] - low
     # A constant channel is black: there is no contrast to stretch.
     return low, np.where(width > 0, width, 1)
-
-
-def restore(
-    values: NDArray[np.float64],
-    like: NDArray[Any],
-    reference: NDArray[Any],
-    limits: ValueRange,
-    channels: Sequence[int],
-) -> NDArray[Any]:
-    """Round and clip values into the type and the range of a clip.
-
-    Parameters
-    ----------
-    values : ndarray
-        (…, C).
-    like, reference : ndarray
-        (…, channels): the plane of the clip at that time, and its reference. The values of both
-        are allowed, even where they are outside of a range that was declared too narrow.
-    limits : ValueRange
-        Range of each channel of the clip.
-    channels : sequence of int
-        Which channels of the clip ``values`` holds.
-    """
-    index = list(channels)
-    # Channel by channel: numpy is ten times slower where the last axis is short.
-    held = [(like[..., c], reference[..., c]) for c in index]
-    low = np.minimum(limits.low[index], [min(a.min(), b.min()) for a, b in held])
-    high = np.maximum(limits.high[index], [max(a.max(), b.max()) for a, b in held])
-    return as_type(np.clip(values, low, high), like.dtype)
-
-
-def as_type(values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Convert values into a type: rounded and clipped for whole numbers, halved for booleans."""
-    if values.dtype == dtype:
-        return values  # also because float64 cannot hold every 64-bit number
-    if dtype.kind == "f":
-        return values.astype(dtype)
-    if dtype.kind == "b":
-        return values >= 0.5
-    limits = np.iinfo(dtype)
-    # The largest 64-bit numbers have no float64 of their own; the next one up would overflow.
-    top = float(limits.max)
-    top = top if int(top) <= limits.max else np.nextafter(top, 0)
-    rounded: NDArray[Any] = np.clip(np.rint(values), float(limits.min), top).astype(dtype)
-    return rounded

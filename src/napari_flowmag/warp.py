@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from napari_flowmag.device import constant
+
 Interpolation = Literal["bilinear", "nearest"]
 Padding = Literal["border", "reflection", "zeros"]
 
@@ -68,8 +70,9 @@ def sample(
     image, flow = image.contiguous(), flow.contiguous()
     height, width = image.shape[-2:]
     position = identity_grid(flow.shape[-2], flow.shape[-1], flow) + flow
-    scale = position.new_tensor([2 / max(width - 1, 1), 2 / max(height - 1, 1)])
-    grid = _readable(position.permute(0, 2, 3, 1) * scale - 1)
+    scale = (2 / max(width - 1, 1), 2 / max(height - 1, 1))
+    factor = constant(scale, position.dtype, position.device)
+    grid = _readable(position.permute(0, 2, 3, 1) * factor - 1)
     return F.grid_sample(image, grid, mode=mode, padding_mode=padding, align_corners=True)
 
 

@@ -350,3 +350,14 @@ def test_pictures_without_sense_stay_finite(
     assert found.min() > -0.6
     assert found.max() < 1.6  # splines overshoot, as little as that
     assert all(x.grad.isfinite().all() for x in noise)
+
+
+def test_a_reference_that_all_frames_share_is_read_as_if_each_had_its_own(learned):
+    reference, *frames = clip((0.3, 0.1), (0.5, -0.2), (0, 0.4))
+    frame, alpha = torch.cat(frames), a(4.0, 4.0, 4.0)
+    own, shared = reference.repeat(3, 1, 1, 1), reference.expand(3, -1, -1, -1)
+    with torch.inference_mode():
+        prediction = learned.predict(learned.prepare(own), frame, alpha)
+        exact = learned.render(prediction, own, frame, alpha)
+        found = learned.render(prediction, shared, frame, alpha)
+    torch.testing.assert_close(found, exact, rtol=0, atol=0)

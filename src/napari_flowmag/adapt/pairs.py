@@ -169,7 +169,7 @@ class PairSource:
             planes[z, cut.rows, cut.columns]
             for planes in (self._reference_of(index), self._planes(index))
         ])  # fmt: skip
-        return cut.take(view.motion_image(view.picture(both)))
+        return cut.take(view.motion_image(view.picture(view.numbers(both))))
 
     def _together(self, pairs: Sequence[Tensor], alphas: NDArray[np.float64], view: View) -> Pairs:
         # Contiguous: slices of a 5-D batch corrupted memory in torch's CPU backward passes.
@@ -211,7 +211,8 @@ class PairSource:
         for index in _spread(self.learnt, _LOOKED_AT):
             # All slices of depth count, one at a time.
             for still, moved in zip(self._reference_of(index), self._planes(index), strict=True):
-                images = view.motion_image(view.picture(np.stack([still, moved])))
+                both = view.numbers(np.stack([still, moved]))
+                images = view.motion_image(view.picture(both))
                 change += (images[1] - images[0]).abs().mean(0).numpy()
         places = blocks(change)
         # What changes everywhere is noise; every place keeps a small chance.

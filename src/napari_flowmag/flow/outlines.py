@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from napari_flowmag.device import constant
+
 GRID = 4
 """Px of a picture along a cell of the grid."""
 
@@ -47,7 +49,7 @@ class Shares(nn.Sequential):
         seen = between(first(channels_last(hidden)).float() + outlines)
         # On top of linear interpolation's weights, so that smooth motion stays exact. A matrix
         # product, because a convolution's result would have to be brought into this order.
-        bias = sharpness * cast("Tensor", last.bias) + _LINEAR.to(seen.device)
+        bias = sharpness * cast("Tensor", last.bias) + constant(_LINEAR, seen.dtype, seen.device)
         weight = torch.cat(
             [sharpness * last.weight.permute(0, 2, 3, 1).flatten(1), bias[:, None]], 1
         )
@@ -78,14 +80,14 @@ def upsample(values: Tensor, shares: Tensor) -> Tensor:
     return F.pixel_shuffle(out.flatten(1, 2), GRID)
 
 
-def _linear_logits() -> Tensor:
+def _linear_logits() -> tuple[float, ...]:
     """Log weights of 3×3 neighbours for a cell's px by linear interpolation."""
     centres = (torch.arange(GRID) + 0.5) / GRID - 0.5
     far, near = centres.abs(), 1 - centres.abs()
     before, after = torch.where(centres < 0, far, 0), torch.where(centres > 0, far, 0)
     line = torch.stack([before, near, after], 1).clamp_min(1e-3)
     weights = torch.einsum("ai,bj->ijab", line, line).reshape(9, GRID**2)
-    return (weights / weights.sum(0)).log().flatten()
+    return tuple((weights / weights.sum(0)).log().flatten().tolist())
 
 
 _LINEAR = _linear_logits()

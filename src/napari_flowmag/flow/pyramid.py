@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from napari_flowmag.device import constant
 from napari_flowmag.warp import identity_grid
 
 
@@ -116,6 +117,6 @@ def within(flow: Tensor) -> Tensor:
     with torch.no_grad():
         height, width = flow.shape[-2:]
         here = identity_grid(height, width, flow)
-        last = flow.new_tensor([width - 2, height - 2]).view(1, 2, 1, 1)
+        last = constant((width - 2, height - 2), flow.dtype, flow.device).view(1, 2, 1, 1)
         inside = (here + flow.clamp(max=0) >= 1) & (here + flow.clamp(min=0) <= last)
         return inside.all(1, keepdim=True).to(flow.dtype)

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from napari_flowmag.device import constant
 from napari_flowmag.flow.outlines import channels_last, neighbours, start_at
 from napari_flowmag.flow.pyramid import Level, blur, gradients, pool, resize, shading, within
 from napari_flowmag.warp import sample_spline
@@ -125,7 +126,8 @@ def products(picture: Tensor, level: Level, other: Tensor, flow: Tensor, ratio: 
     pooled = pooled / pool(known, ratio).clamp_min(1 / ratio**2)
     # Means of the two gradients; per px of the grid, which are `ratio` px of the picture.
     half = ratio / 2
-    return pooled * pooled.new_tensor([half**2, half**2, half**2, half, half, 1]).view(1, 6, 1, 1)
+    units = (half**2, half**2, half**2, half, half, 1.0)
+    return pooled * constant(units, pooled.dtype, pooled.device).view(1, 6, 1, 1)
 
 
 def _solve(m: Tensor, damping: Tensor | float) -> tuple[Tensor, Tensor]:

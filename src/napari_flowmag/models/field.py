@@ -89,7 +89,7 @@ class FieldMagnifier(Magnifier):
         motion, share = there[:, :2], there[:, 2:]
         # At α = 1 the frame itself is the answer, at α = 0 the reference.
         share = torch.where(factor < 1, 1 - factor, share * (factor - 1).clamp(0, 1))
-        from_reference = sample_spline(spline_coefficients(reference), field, MARGIN)
+        from_reference = sample_spline(_coefficients(reference), field, MARGIN)
         # Where rounds did not converge, field + α F is not 0. Near α = 1 the frame is read as if
         # they had: at α = 1 exactly where it is, however torn the motion.
         missing = (2 - factor).clamp(0, 1) * (field + factor * motion)
@@ -165,6 +165,13 @@ def _start(small: Tensor) -> Tensor:
         covered = (2 * covered - 0.5).clamp(0, 1) * (arrived[:, 3:] > 1e-3)
         filled = covered * mean + (1 - covered) * coarse
     return filled
+
+
+def _coefficients(picture: Tensor) -> Tensor:
+    """Prepare pictures for reading; one that all frames of a batch share only once."""
+    if picture.stride(0):
+        return spline_coefficients(picture)
+    return spline_coefficients(picture[:1]).expand(len(picture), -1, -1, -1)
 
 
 def _double(x: Tensor, size: tuple[int, ...]) -> Tensor:
