@@ -23,6 +23,7 @@ from napari_flowmag.device import (
 from napari_flowmag.errors import FlowmagError
 from napari_flowmag.interruptible import interruptible
 from napari_flowmag.models.base import Alpha, Magnifier, MaskedAlpha, crop_alpha
+from napari_flowmag.recorded import Recorded
 from napari_flowmag.side_by_side import side_by_side
 from napari_flowmag.strength import Strength
 from napari_flowmag.tiles import MIN_TILE, Tile, tiles
@@ -32,6 +33,8 @@ WHOLE_FRAME = 2**21
 """Pixels up to which a frame is magnified whole unless a tile size is asked for (full HD)."""
 
 _AUTO_TILE = 1024
+_MANY = 100  # planes for which it pays to record what is computed, which takes a second
+_RECORDED_PIXELS = 2**20  # of the largest planes: what is replayed cannot be cancelled on its way
 _MIN_SIDE = 32  # networks halve a picture up to five times
 
 _logger = logging.getLogger(__name__)
@@ -92,6 +95,7 @@ class Engine:
         self._check = check
         self._notify = notify or _logger.warning
         self._kept = _Kept(cache_budget(device))
+        self._recorded: Recorded | None = None
 
     def passes(self, strength: Strength) -> int:
         """Return how often the magnifier is applied, or raise :class:`FlowmagError` if it cannot.
@@ -100,8 +104,15 @@ class Engine:
         """
         return strength.passes(self.magnifier.alpha_range)
 
+    def expect(self, planes: int) -> None:
+        """Learn how many planes are going to be magnified, and prepare for many."""
+        many = planes >= _MANY and self._size[0] * self._size[1] <= _RECORDED_PIXELS
+        if many and self.device.type == "cpu" and self.magnifier.recordable:
+            self._recorded = self._recorded or Recorded(self.magnifier)
+
     def forget(self) -> None:
         """Give up kept results and the memory they take."""
+        self._recorded = None
         self._kept.clear()
         release_memory(self.device)
 
@@ -198,10 +209,14 @@ class Engine:
         for _ in range(passes):
             motion = view.motion_image(moving)
             prediction = self._predict(kept, (key, view.channels), still_motion, motion, alpha)
-            moving = self.magnifier.render(prediction, still, moving, alpha)
+            moving = self._computes.render(prediction, still, moving, alpha)
             if moving.shape[1] > len(view.channels):  # one channel that was shown several times
                 moving = moving.mean(1, keepdim=True)
         return view.planes(moving[..., : size[0], : size[1]], allowed, frames.dtype)
+
+    @property
+    def _computes(self) -> Magnifier | Recorded:
+        return self._recorded or self.magnifier
 
     def _predict(
         self, kept: _Kept, key: Hashable, reference: Tensor, frame: Tensor, alpha: Alpha
@@ -236,7 +251,7 @@ class Engine:
             )
             prepared = _expand(prepared, len(frame))
             cut = self._cut(frame, rows, columns)
-            prediction: Tensor = self.magnifier.predict(prepared, cut, alpha)
+            prediction: Tensor = self._computes.predict(prepared, cut, alpha)
         return prediction.float()
 
     def _cut(self, picture: Tensor, rows: slice, columns: slice) -> Tensor:

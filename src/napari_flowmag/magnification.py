@@ -166,6 +166,8 @@ class Magnification:
             If `cancel` was set.
         """
         done = 0
+        with self._until(cancel):
+            self._model[0].expect(len(self) * self._frames.sizes.get("Z", 1))
         while done < len(self):
             with self._until(cancel):
                 # Where each frame has a strength of its own, each is a batch of its own.

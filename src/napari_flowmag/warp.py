@@ -18,6 +18,14 @@ MARGIN = 2
 """Spline coefficients around a picture: what reading at its border touches."""
 
 
+def sides(x: Tensor) -> tuple[int, int]:
+    """Height and width of pictures (…, H, W), as numbers.
+
+    Where torch records operations, sizes are tensors to it: less precise, and work at every replay.
+    """
+    return int(x.shape[-2]), int(x.shape[-1])
+
+
 def identity_grid(height: int, width: int, like: Tensor) -> Tensor:
     """Pixel coordinates of an image.
 
@@ -68,8 +76,8 @@ def sample(
     """
     # Non-contiguous views of a batch corrupted memory in grid_sample's backward pass on CPU.
     image, flow = image.contiguous(), flow.contiguous()
-    height, width = image.shape[-2:]
-    position = identity_grid(flow.shape[-2], flow.shape[-1], flow) + flow
+    height, width = sides(image)
+    position = identity_grid(*sides(flow), flow) + flow
     scale = (2 / max(width - 1, 1), 2 / max(height - 1, 1))
     factor = constant(scale, position.dtype, position.device)
     grid = _readable(position.permute(0, 2, 3, 1) * factor - 1)
@@ -107,11 +115,11 @@ def spline_coefficients(image: Tensor) -> Tensor:
         # 1 / (1 - pole z) = (1 + pole z)(1 + pole² z²)(1 + pole⁴ z⁴)…, there and back again;
         # what is left out after four factors is below 1e-9.
         for reach in reaches:
-            length = out.shape[axis] - reach
+            length = sides(out)[axis - 2] - reach
             before, here = out.narrow(axis, 0, length), out.narrow(axis, reach, length)
             out = torch.add(here, before, alpha=pole**reach)
         for reach in reaches:
-            length = out.shape[axis] - reach
+            length = sides(out)[axis - 2] - reach
             here, after = out.narrow(axis, 0, length), out.narrow(axis, reach, length)
             out = torch.add(here, after, alpha=pole**reach)
     return out
@@ -140,7 +148,7 @@ def sample_spline(coefficients: Tensor, flow: Tensor, margin: int = 0) -> Tensor
         (B, C, H, W).
     """
     coefficients = coefficients.contiguous()
-    height, width = coefficients.shape[-2:]
+    height, width = sides(coefficients)
     left, right, across = _spline_reads(flow[:, 0], width, margin, -1)
     upper, lower, down = _spline_reads(flow[:, 1], height, margin, -2)
 
@@ -176,7 +184,7 @@ def _spline_reads(way: Tensor, size: int, margin: int, axis: int) -> tuple[Tenso
     share : Tensor
         (B, 1, H, W) of the far one.
     """
-    here = torch.arange(way.shape[axis], dtype=way.dtype, device=way.device)
+    here = torch.arange(sides(way)[axis], dtype=way.dtype, device=way.device)
     position = way + (here if axis == -1 else here[:, None])
     position = _readable(position.clamp(0, size - 1 - 2 * margin))
     start = position.detach().floor()
@@ -209,7 +217,7 @@ def splat(values: Tensor, flow: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]
     share : Tensor
         (B, 1, H, W): the sum of the weights that arrive; 0 where nothing does.
     """
-    batch, channels, height, width = values.shape
+    (batch, channels), (height, width) = values.shape[:2], sides(values)
     position = identity_grid(height, width, flow) + flow
     # Of what is not finite, `part` keeps it; an index must be one.
     corner = position.detach().nan_to_num(0.0, 1e6, -1e6).floor()

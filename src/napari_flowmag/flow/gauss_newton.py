@@ -35,6 +35,7 @@ from napari_flowmag.flow.pyramid import (
     smooth,
 )
 from napari_flowmag.flow.steps import Update, products, step
+from napari_flowmag.warp import sides
 
 # Levels have pictures of 1/32, 1/16, 1/8, 1/4, 1/2 and full resolution; here are the px of these
 # per px of the grid that a level solves on. Past 1/4 of the resolution only the measurement gets
@@ -192,7 +193,7 @@ class GaussNewtonFlow(nn.Module):
         steps: list[Tensor] = []
         for i, (count, ratio) in enumerate(zip(self.schedule, LEVELS, strict=True)):
             context, update = prepared.contexts[i], cast("Update", self.updates[i])
-            if flow.shape[-2:] != context[0].shape[-2:]:
+            if sides(flow) != sides(context[0]):
                 flow, hidden = 2 * resize(flow, context[0]), resize(hidden, context[0])
             if i == MATCHED:
                 flow = flow.detach() if detach else flow
@@ -205,7 +206,7 @@ class GaussNewtonFlow(nn.Module):
                 steps.append(flow)
         shares = self.shares(hidden, prepared.outlines, sharpness)
         wanted = [GRID * flow] if maps is None else [GRID * flow, maps(hidden).float()]
-        height, width = second.shape[-2:]
+        height, width = sides(second)
         full = upsample(torch.cat(wanted, 1), shares)[..., :height, :width]
         return Estimate(full[:, :2], full[:, 2:], hidden, shares, steps, matches)
 

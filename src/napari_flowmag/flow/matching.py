@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from napari_flowmag.warp import sample
+from napari_flowmag.warp import sample, sides
 
 RADIUS = 4
 """Candidates reach this far, in px of the grid (1/8 of the picture's)."""
@@ -128,7 +128,7 @@ def correlate(first: Tensor, second: Tensor) -> Tensor:
     Tensor
         (B, SCORES, h, w): inner products, row by row; 0 outside the picture.
     """
-    h, w = first.shape[-2:]
+    h, w = sides(first)
     padded = F.pad(second, (RADIUS, RADIUS, RADIUS, RADIUS))
     side = range(2 * RADIUS + 1)
     scores = [(first * padded[..., i : i + h, j : j + w]).sum(1) for i in side for j in side]

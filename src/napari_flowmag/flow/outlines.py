@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from napari_flowmag.device import constant
+from napari_flowmag.warp import sides
 
 GRID = 4
 """Px of a picture along a cell of the grid."""
@@ -55,7 +56,7 @@ class Shares(nn.Sequential):
         )
         seen = torch.cat([seen.contiguous(), torch.ones_like(seen[:, :1])], 1)
         logits = torch.bmm(weight.expand(len(seen), -1, -1), seen.flatten(2)).float()
-        return logits.view(len(seen), 9, GRID**2, *seen.shape[-2:]).softmax(1)
+        return logits.view(len(seen), 9, GRID**2, *sides(seen)).softmax(1)
 
 
 def upsample(values: Tensor, shares: Tensor) -> Tensor:
@@ -107,6 +108,6 @@ def channels_last(*parts: Tensor) -> Tensor:
 
 def neighbours(x: Tensor) -> list[Tensor]:
     """Move a picture to each of the 3×3 neighbours, row by row."""
-    h, w = x.shape[-2:]
+    h, w = sides(x)
     padded = F.pad(x, (1, 1, 1, 1), mode="replicate")
     return [padded[..., i : i + h, j : j + w] for i in range(3) for j in range(3)]

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from napari_flowmag.device import constant
-from napari_flowmag.warp import identity_grid
+from napari_flowmag.warp import identity_grid, sides
 
 
 class Level(NamedTuple):
@@ -43,7 +43,7 @@ def _symmetric(x: Tensor, weights: list[float]) -> Tensor:
     reach = len(weights) - 1
     x = F.pad(x, (reach, reach, reach, reach), mode="replicate")
     for axis in (2, 3):
-        length = x.shape[axis] - 2 * reach
+        length = sides(x)[axis - 2] - 2 * reach
         out = x.narrow(axis, reach, length) * weights[0]
         for k in range(1, reach + 1):
             pair = x.narrow(axis, reach - k, length) + x.narrow(axis, reach + k, length)
@@ -54,7 +54,7 @@ def _symmetric(x: Tensor, weights: list[float]) -> Tensor:
 
 def fill(x: Tensor, block: int) -> Tensor:
     """Repeat the last rows and columns until the sizes are multiples of `block`."""
-    height, width = x.shape[-2:]
+    height, width = sides(x)
     missing = -width % block, -height % block
     return F.pad(x, (0, missing[0], 0, missing[1]), mode="replicate") if any(missing) else x
 
@@ -71,8 +71,8 @@ def pool(x: Tensor, block: int) -> Tensor:
 
 def resize(x: Tensor, like: Tensor) -> Tensor:
     """Bring `x` to the size of `like`: as it is, or twice as large (bilinear)."""
-    height, width = like.shape[-2:]
-    if x.shape[-2:] == like.shape[-2:]:
+    height, width = sides(like)
+    if sides(x) == (height, width):
         return x
     x = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
     return x[..., :height, :width]
@@ -92,7 +92,8 @@ def shading(image: Tensor, known: Tensor) -> Tensor:
     pooled = blur(pooled, 0.5)
     mean = pooled[:, :1] / pooled[:, 1:].clamp_min(1e-3)
     mean = F.interpolate(mean, scale_factor=8, mode="bilinear", align_corners=False)
-    return mean[..., : image.shape[-2], : image.shape[-1]]
+    height, width = sides(image)
+    return mean[..., :height, :width]
 
 
 def gradients(image: Tensor) -> Level:
@@ -115,7 +116,7 @@ def within(flow: Tensor) -> Tensor:
         (B, 2, H, W) px: where the second frame is read.
     """
     with torch.no_grad():
-        height, width = flow.shape[-2:]
+        height, width = sides(flow)
         here = identity_grid(height, width, flow)
         last = constant((width - 2, height - 2), flow.dtype, flow.device).view(1, 2, 1, 1)
         inside = (here + flow.clamp(max=0) >= 1) & (here + flow.clamp(min=0) <= last)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from napari_flowmag.device import constant
 from napari_flowmag.flow.outlines import channels_last, neighbours, start_at
 from napari_flowmag.flow.pyramid import Level, blur, gradients, pool, resize, shading, within
-from napari_flowmag.warp import sample_spline
+from napari_flowmag.warp import sample_spline, sides
 
 WINDOWS = 4
 # A step is bounded (px of its level): past this the linearisation says nothing.
@@ -111,7 +111,7 @@ def products(picture: Tensor, level: Level, other: Tensor, flow: Tensor, ratio: 
     """
     if ratio > 1:
         flow = F.interpolate(ratio * flow, scale_factor=ratio, mode="bilinear", align_corners=False)
-    height, width = level.image.shape[-2:]
+    height, width = sides(level.image)
     known = within(flow[..., :height, :width])
     # Flicker must not look like motion, so shading is taken away: from what the frames differ by
     # after warping. Taken from each frame, it would depend on where in the frame a thing is, and

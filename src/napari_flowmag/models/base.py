@@ -96,6 +96,9 @@ class Magnifier(nn.Module, ABC):
         Names of the submodules that turn features into the prediction.
     light : bool
         Whether frames are worth magnifying side by side on a CPU: from several threads at once.
+    recordable : bool
+        Whether its operations depend on the sizes of its inputs alone, not on their numbers, so
+        that they can be replayed (:mod:`napari_flowmag.recorded`).
     trainable : bool
         Whether its weights may be trained; else they are part of a method.
     """
@@ -107,6 +110,7 @@ class Magnifier(nn.Module, ABC):
     context: int
     decoder: tuple[str, ...] = ()
     light: bool = False
+    recordable: bool = False
     trainable: bool = True
 
     @abstractmethod

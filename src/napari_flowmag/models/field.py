@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from napari_flowmag.flow.gauss_newton import STEPS, GaussNewtonFlow, Prepared
 from napari_flowmag.models.base import Alpha, Magnifier, broadcast_alpha
-from napari_flowmag.warp import MARGIN, sample, sample_spline, splat, spline_coefficients
+from napari_flowmag.warp import MARGIN, sample, sample_spline, sides, splat, spline_coefficients
 
 ROUNDS = 6
 """Fixed-point rounds for the sampling field."""
@@ -54,7 +54,7 @@ class FieldMagnifier(Magnifier):
     channels = None
     decoder = ("flow.updates", "maps")
     context = 128
-    light = True
+    light = recordable = True
 
     def __init__(
         self,
@@ -115,7 +115,7 @@ def sampling_field(displacement: Tensor, rounds: int = ROUNDS) -> Tensor:
         arrives (disocclusion) it joins its surroundings smoothly. Gradients pass through
         the last round.
     """
-    size = displacement.shape[-2:]
+    size = sides(displacement)
     with torch.no_grad():
         # Half the resolution does for all rounds but the last; px stay those of the picture.
         small = _pool(displacement)
@@ -154,11 +154,11 @@ def _start(small: Tensor) -> Tensor:
     carried = torch.cat([-small * weight, weight, torch.ones_like(weight)], 1)
     arrived, _ = splat(carried, small / 2, torch.ones_like(weight))
     pyramid = [arrived]
-    while min(pyramid[-1].shape[-2:]) > 1:
+    while min(sides(pyramid[-1])) > 1:
         pyramid.append(_pool(pyramid[-1]))
     filled = pyramid[-1][:, :2] / pyramid[-1][:, 2:3].clamp_min(1e-6)
     for arrived in reversed(pyramid[:-1]):
-        coarse = _double(filled, arrived.shape[-2:])
+        coarse = _double(filled, sides(arrived))
         mean = arrived[:, :2] / arrived[:, 2:3].clamp_min(1e-6)
         # Lone arrivals in a hole are torn off their surroundings: the coarser mean is better.
         covered = F.avg_pool2d(arrived[:, 3:], 3, 1, 1, count_include_pad=False)

@@ -1,0 +1,138 @@
+"""A magnifier's operations, recorded once for frames of a size and replayed without Python.
+
+A light magnifier is thousands of small operations a frame. Python takes a fifth of their time to
+call them, and while it does so no other thread can. Replayed by torch they are the same, in the
+same order, and give the same to the bit.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import threading
+import warnings
+from collections.abc import Callable, Hashable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from napari_flowmag.device import is_out_of_memory
+from napari_flowmag.errors import Cancelled
+from napari_flowmag.models.base import Alpha, Magnifier, MaskedAlpha
+
+_Replay = Callable[..., Tensor]
+
+_torch: Any = torch._C  # not all of which is declared
+_jit: Any = torch.jit
+
+_logger = logging.getLogger(__name__)
+
+
+class Recorded:
+    """Does what a magnifier does; what it has done with like inputs before, it replays.
+
+    May be used from several threads at once: one records while the others wait.
+
+    Parameters
+    ----------
+    magnifier : Magnifier
+        Its ``recordable`` is true, its weights do not change as long as this is used, and each of
+        its methods is called with the same precision.
+    """
+
+    def __init__(self, magnifier: Magnifier) -> None:
+        # Recorded weights are constants, which must not ask for gradients.
+        self._magnifier = copy.deepcopy(magnifier).requires_grad_(False)
+        self._recordings: dict[Hashable, _Replay | None] = {}
+        self._recording = threading.Lock()
+
+    def predict(self, prepared: Any, frame: Tensor, alpha: Alpha) -> Tensor:
+        """See :meth:`napari_flowmag.models.base.Magnifier.predict`."""
+        return self._do("predict", prepared, frame, alpha)
+
+    def render(self, prediction: Tensor, reference: Tensor, frame: Tensor, alpha: Alpha) -> Tensor:
+        """See :meth:`napari_flowmag.models.base.Magnifier.render`."""
+        return self._do("render", prediction, reference, frame, alpha)
+
+    def _do(self, name: str, *inputs: Any) -> Tensor:
+        tensors = list(_tensors(inputs))
+        key = (name, _form(inputs))
+        if key not in self._recordings:
+            with self._recording:
+                if key not in self._recordings:
+                    self._recordings[key] = self._record(name, inputs, tensors)
+        replay = self._recordings[key]
+        if replay is None:
+            result: Tensor = getattr(self._magnifier, name)(*inputs)
+            return result
+        with _jit.optimized_execution(False):  # which would run slowly twice to learn little
+            return replay(*tensors)
+
+    def _record(self, name: str, inputs: tuple[Any, ...], tensors: list[Tensor]) -> _Replay | None:
+        """Return what replays a method, or None where torch cannot."""
+
+        def act(*given: Tensor) -> Tensor:
+            result: Tensor = getattr(self._magnifier, name)(*_filled(inputs, iter(given)))
+            return result
+
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # that sizes become constants is what is wanted
+                return _replay_of(act, tensors)
+        except Cancelled:
+            raise
+        except Exception as error:  # whatever torch's recorder, which it gives up, comes to raise
+            if is_out_of_memory(error):
+                raise
+            _logger.info("operations cannot be recorded: %s", error)
+            return None
+
+
+def _replay_of(act: Callable[..., Tensor], tensors: list[Tensor]) -> _Replay:
+    # Not torch.jit.trace, which never frees the 50 MB that a recording takes.
+    graph, *_ = _torch._create_graph_by_tracing(act, tuple(tensors), lambda _: "", True, False)
+    _torch._jit_pass_constant_pooling(graph)
+    replay: _Replay = _torch._create_function_from_graph("recorded", graph)
+    return replay
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    """Yield the tensors in nested tuples, lists, dicts and magnifications, in order."""
+    if isinstance(value, Tensor):
+        yield value
+    for part in _parts(value):
+        yield from _tensors(part)
+
+
+def _parts(value: Any) -> list[Any]:
+    if isinstance(value, MaskedAlpha):
+        return [value.alpha, value.mask]
+    if isinstance(value, dict):
+        return list(value.values())
+    return list(value) if isinstance(value, tuple | list) else []
+
+
+def _filled(value: Any, tensors: Iterator[Tensor]) -> Any:
+    """Return the same with other tensors in it."""
+    if isinstance(value, Tensor):
+        return next(tensors)
+    if isinstance(value, MaskedAlpha):
+        return MaskedAlpha(next(tensors), next(tensors), value.outside)
+    if isinstance(value, dict):
+        return {name: _filled(part, tensors) for name, part in value.items()}
+    if not isinstance(value, tuple | list):
+        return value
+    make = getattr(value, "_make", type(value))  # named tuples have their own constructor
+    return make(_filled(part, tensors) for part in value)
+
+
+def _form(value: Any) -> Hashable:
+    """Return what operations may depend on: all but the numbers in tensors."""
+    if isinstance(value, Tensor):
+        return value.dtype, tuple(value.shape), value.stride()
+    if not isinstance(value, tuple | list | dict | MaskedAlpha):
+        return repr(value)
+    rest = value.outside if isinstance(value, MaskedAlpha) else None
+    names = tuple(value) if isinstance(value, dict) else ()
+    return type(value), rest, names, tuple(_form(part) for part in _parts(value))
