@@ -33,9 +33,16 @@ def three_threads():
 @pytest.mark.usefixtures("three_threads")
 def test_on_a_cpu_heavy_models_and_large_pictures_come_one_at_a_time():
     cpu = torch.device("cpu")
-    assert default_batch(LIGHT, cpu, COLOUR) == 3
+    assert default_batch(LIGHT, cpu, COLOUR) == 6
+    assert default_batch(LIGHT, cpu, clip(100, 100, 3)) == 12
+    assert default_batch(LIGHT, cpu, clip(1000, 1000, 3)) == 3
     assert default_batch(LIGHT, cpu, clip(4000, 4000, 3)) == 1
     assert default_batch(HEAVY, cpu, clip(64, 64, 3)) == 1
+
+
+def test_one_thread_takes_one_frame_at_a_time(three_threads):
+    torch.set_num_threads(1)
+    assert default_batch(LIGHT, torch.device("cpu"), clip(64, 64, 3)) == 1
 
 
 @pytest.mark.parametrize("free", [75 * GB, 40 * GB, 12 * GB])

@@ -13,6 +13,10 @@ from napari_flowmag.models.base import Magnifier
 _BESIDE_PIXELS = 2**22
 """Light models magnify frames side by side up to this on a CPU."""
 
+_TURNS, _TURN_PIXELS = 4, 2**21
+"""Frames of a batch for each thread, at most and within so many pixels: the fewer batches, the
+seldomer one thread waits for another at their ends. No more, as progress shows after each."""
+
 _LIGHT_PIXELS, _HEAVY_PIXELS = 2**24, 2**20
 """Pixels of a batch on a GPU. Light models are thousands of small operations, which take as long
 for one frame as for several, and a card's time only from some ten on; a heavy one keeps it busy."""
@@ -39,9 +43,11 @@ def default_batch(magnifier: Magnifier, device: torch.device, frames: Frames) ->
     """
     pixels = frames.size[0] * frames.size[1]
     if device.type == "cpu":
-        # A heavy model keeps all cores busy with one frame.
-        beside = min(_BESIDE_PIXELS // pixels, torch.get_num_threads())
-        return max(beside, 1) if magnifier.light else 1
+        threads = torch.get_num_threads()
+        beside = max(min(_BESIDE_PIXELS // pixels, threads), 1)
+        if not magnifier.light or threads == 1:  # a heavy one keeps all cores busy with one frame
+            return 1
+        return beside * max(min(_TURN_PIXELS // (beside * pixels), _TURNS), 1)
     return fitting_batch(magnifier.light, frames, free_memory(device))
 
 
