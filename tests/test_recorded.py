@@ -63,7 +63,7 @@ def alphas(height, width):
     }
 
 
-@settings(deadline=None, max_examples=4)
+@settings(deadline=None, max_examples=2)
 @given(st.integers(33, 90), st.integers(33, 90), st.integers(1, 4), st.integers(0, 99))
 def test_it_is_the_same_to_the_bit(magnifier, height, width, channels, seed):
     reference, frame, other = pictures(seed, height, width, channels)
@@ -94,7 +94,7 @@ def test_every_way_to_ask_for_a_magnification_has_its_own_recording(magnifier):
 
 def test_sizes_do_not_get_mixed_up(magnifier):
     model = Recorded(magnifier)
-    for height, width in ((40, 56), (56, 40), (41, 56), (40, 56)):
+    for height, width in ((40, 56), (56, 40), (40, 56)):
         reference, frame, _ = pictures(1, height, width)
         assert_same(model, magnifier, reference, frame, torch.tensor([5.0]))
 
@@ -157,8 +157,14 @@ def clip(count, dtype=np.uint8, channels=()):
     return np.stack([np.roll(picture, t % 3, 1) for t in range(count)])
 
 
-@pytest.mark.parametrize("options", [{}, {"label_alphas": ((1, 4.0),)}, {"reference": "previous"}])
-@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize(
+    ("options", "dtype"),
+    [
+        ({}, np.uint8),
+        ({"label_alphas": ((1, 4.0),)}, np.uint16),
+        ({"reference": "previous"}, np.uint16),
+    ],
+)
 def test_long_clips_are_replayed_and_come_out_the_same(magnifier, monkeypatch, options, dtype):
     frames = clip(6, dtype, (3,))
     mask = np.zeros((40, 48), int)
