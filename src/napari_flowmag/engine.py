@@ -23,6 +23,7 @@ from napari_flowmag.device import (
 from napari_flowmag.errors import FlowmagError
 from napari_flowmag.interruptible import interruptible
 from napari_flowmag.models.base import Alpha, Magnifier, MaskedAlpha, crop_alpha
+from napari_flowmag.nested import filled, tensors
 from napari_flowmag.recorded import Recorded
 from napari_flowmag.side_by_side import side_by_side
 from napari_flowmag.strength import Strength
@@ -325,23 +326,14 @@ def _pad_alpha(alpha: Alpha) -> Alpha:
 
 
 def _to(alpha: Alpha, device: torch.device) -> Alpha:
-    if isinstance(alpha, MaskedAlpha):
-        return MaskedAlpha(alpha.alpha.to(device), alpha.mask.to(device), alpha.outside)
-    return alpha.to(device)
+    moved: Alpha = filled(alpha, (part.to(device) for part in tensors(alpha)))
+    return moved
 
 
 def _expand(prepared: Any, batch: int) -> Any:
     """Repeat what was prepared from one reference for each frame of a batch, without a copy."""
-    if isinstance(prepared, Tensor):
-        return prepared.expand(batch, *prepared.shape[1:])
-    if isinstance(prepared, dict):
-        return {name: _expand(value, batch) for name, value in prepared.items()}
-    make = getattr(prepared, "_make", type(prepared))  # named tuples have their own constructor
-    return make(_expand(value, batch) for value in prepared)
+    return filled(prepared, (part.expand(batch, *part.shape[1:]) for part in tensors(prepared)))
 
 
 def _bytes(prepared: Any) -> int:
-    if isinstance(prepared, Tensor):
-        return prepared.numel() * prepared.element_size()
-    values = prepared.values() if isinstance(prepared, dict) else prepared
-    return sum(_bytes(value) for value in values)
+    return sum(part.numel() * part.element_size() for part in tensors(prepared))

@@ -11,7 +11,7 @@ import copy
 import logging
 import threading
 import warnings
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable
 from typing import Any
 
 import torch
@@ -20,6 +20,7 @@ from torch import Tensor
 from napari_flowmag.device import is_out_of_memory
 from napari_flowmag.errors import Cancelled
 from napari_flowmag.models.base import Alpha, Magnifier, MaskedAlpha
+from napari_flowmag.nested import filled, parts, tensors
 
 _Replay = Callable[..., Tensor]
 
@@ -56,30 +57,30 @@ class Recorded:
         return self._do("render", prediction, reference, frame, alpha)
 
     def _do(self, name: str, *inputs: Any) -> Tensor:
-        tensors = list(_tensors(inputs))
+        given = list(tensors(inputs))
         key = (name, _form(inputs))
         if key not in self._recordings:
             with self._recording:
                 if key not in self._recordings:
-                    self._recordings[key] = self._record(name, inputs, tensors)
+                    self._recordings[key] = self._record(name, inputs, given)
         replay = self._recordings[key]
         if replay is None:
             result: Tensor = getattr(self._magnifier, name)(*inputs)
             return result
         with _jit.optimized_execution(False):  # which would run slowly twice to learn little
-            return replay(*tensors)
+            return replay(*given)
 
-    def _record(self, name: str, inputs: tuple[Any, ...], tensors: list[Tensor]) -> _Replay | None:
+    def _record(self, name: str, inputs: tuple[Any, ...], given: list[Tensor]) -> _Replay | None:
         """Return what replays a method, or None where torch cannot."""
 
-        def act(*given: Tensor) -> Tensor:
-            result: Tensor = getattr(self._magnifier, name)(*_filled(inputs, iter(given)))
+        def act(*others: Tensor) -> Tensor:
+            result: Tensor = getattr(self._magnifier, name)(*filled(inputs, iter(others)))
             return result
 
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # that sizes become constants is what is wanted
-                return _replay_of(act, tensors)
+                return _replay_of(act, given)
         except Cancelled:
             raise
         except Exception as error:  # whatever torch's recorder, which it gives up, comes to raise
@@ -89,42 +90,12 @@ class Recorded:
             return None
 
 
-def _replay_of(act: Callable[..., Tensor], tensors: list[Tensor]) -> _Replay:
+def _replay_of(act: Callable[..., Tensor], given: list[Tensor]) -> _Replay:
     # Not torch.jit.trace, which never frees the 50 MB that a recording takes.
-    graph, *_ = _torch._create_graph_by_tracing(act, tuple(tensors), lambda _: "", True, False)
+    graph, *_ = _torch._create_graph_by_tracing(act, tuple(given), lambda _: "", True, False)
     _torch._jit_pass_constant_pooling(graph)
     replay: _Replay = _torch._create_function_from_graph("recorded", graph)
     return replay
-
-
-def _tensors(value: Any) -> Iterator[Tensor]:
-    """Yield the tensors in nested tuples, lists, dicts and magnifications, in order."""
-    if isinstance(value, Tensor):
-        yield value
-    for part in _parts(value):
-        yield from _tensors(part)
-
-
-def _parts(value: Any) -> list[Any]:
-    if isinstance(value, MaskedAlpha):
-        return [value.alpha, value.mask]
-    if isinstance(value, dict):
-        return list(value.values())
-    return list(value) if isinstance(value, tuple | list) else []
-
-
-def _filled(value: Any, tensors: Iterator[Tensor]) -> Any:
-    """Return the same with other tensors in it."""
-    if isinstance(value, Tensor):
-        return next(tensors)
-    if isinstance(value, MaskedAlpha):
-        return MaskedAlpha(next(tensors), next(tensors), value.outside)
-    if isinstance(value, dict):
-        return {name: _filled(part, tensors) for name, part in value.items()}
-    if not isinstance(value, tuple | list):
-        return value
-    make = getattr(value, "_make", type(value))  # named tuples have their own constructor
-    return make(_filled(part, tensors) for part in value)
 
 
 def _form(value: Any) -> Hashable:
@@ -135,4 +106,4 @@ def _form(value: Any) -> Hashable:
         return repr(value)
     rest = value.outside if isinstance(value, MaskedAlpha) else None
     names = tuple(value) if isinstance(value, dict) else ()
-    return type(value), rest, names, tuple(_form(part) for part in _parts(value))
+    return type(value), rest, names, tuple(_form(part) for part in parts(value))

@@ -31,16 +31,17 @@ def feed_device(
 ) -> Generator[Batch]:
     """Yield batches as :func:`feed` does, on a device.
 
-    What a dataset can draw on a graphics card (:class:`DrawsOnDevice`) is drawn there: scenes cost
-    a core of a CPU twenty times what training on them costs such a card. They are then others than
-    on the CPU, by the same rule.
+    What a dataset can draw on a graphics card (:class:`DrawsOnDevice`) is drawn there: a scene
+    costs a core of a CPU ten times and more what training on it costs such a card. They are then
+    others than on the CPU, by the same rule.
     """
-    finish: Callable[[Batch], Batch] = lambda batch: batch  # noqa: E731
+    finish: Callable[[Batch], Batch] | None = None
     if device.type != "cpu" and isinstance(dataset, DrawsOnDevice):
         dataset, finish = dataset.on(device)
     with contextlib.closing(feed(dataset, start, workers)) as batches:
         for batch in batches:
-            yield finish({name: part.to(device) for name, part in batch.items()})
+            there = {name: part.to(device) for name, part in batch.items()}
+            yield finish(there) if finish is not None else there
 
 
 def feed(dataset: Dataset[Batch], start: int, workers: int) -> Generator[Batch]:
