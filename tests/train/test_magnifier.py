@@ -213,6 +213,15 @@ def test_a_flow_that_does_not_fit_is_refused(tmp_path: Path, pairs: PairFolder, 
         MagnifierTask(pairs, settings(flow, init_flow=flow), AUGMENT)
 
 
+def test_synthetic_pairs_can_be_as_noisy_as_asked(pairs: PairFolder, flow: str) -> None:
+    def roughness(noise: tuple[float, float]) -> float:
+        config = settings(flow, synthetic=1.0, batch=8, synthetic_noise=noise)
+        frames = MagnifierTask(pairs, config, AUGMENT).dataset[0]["frame"]
+        return float(frames.diff(dim=-1).abs().mean())
+
+    assert roughness((0.9, 1.0)) > 2 * roughness((1e-4, 2e-4))
+
+
 def test_synthetic_pairs_can_bring_the_exact_answer(pairs: PairFolder, flow: str) -> None:
     config = settings(flow, synthetic=0.5, batch=8, exact_weight=3.0, alpha_max=4.0, max_motion=6.0)
     task = MagnifierTask(pairs, config, AUGMENT)

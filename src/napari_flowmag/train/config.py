@@ -204,6 +204,8 @@ class MagnifierConfig:
         Share of random synthetic pairs, whose flow is known, among them.
     synthetic_motion
         Smallest and largest motion scale of synthetic pairs in px.
+    synthetic_noise
+        Smallest and largest noise of synthetic pairs as a share of their contrast.
     exact_weight
         Weight of the difference from the exact magnified frame, which synthetic pairs have.
     textures
@@ -228,6 +230,7 @@ class MagnifierConfig:
     batch: int = 8
     synthetic: float = 0.0
     synthetic_motion: tuple[float, float] = (0.02, 4.0)
+    synthetic_noise: tuple[float, float] = (0.003, 0.3)
     exact_weight: float = 0.0
     textures: Path | None = None
     held_out: int = 16
@@ -252,8 +255,9 @@ class MagnifierConfig:
             self.exact_weight,
             "needs synthetic pairs: set synthetic above 0",
         )
-        low, high = self.synthetic_motion
-        require(0 < low <= high, "synthetic_motion", (low, high), "give two rising numbers above 0")
+        for name in ("synthetic_motion", "synthetic_noise"):
+            low, high = getattr(self, name)
+            require(0 < low <= high, name, (low, high), "give two rising numbers above 0")
 
 
 def require(holds: bool, name: str, value: object, rule: str) -> None:

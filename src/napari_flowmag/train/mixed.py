@@ -51,7 +51,7 @@ class MixedBatches(Dataset[Batch]):
     real
         Batches to put them in.
     config
-        Their share and motion.
+        Their share, motion and noise.
     crop
         Height and width in px.
     textures
@@ -69,7 +69,9 @@ class MixedBatches(Dataset[Batch]):
         seed: int,
     ) -> None:
         self.real, self.share, self.seed, self.textures = real, config.synthetic, seed, textures
-        self.settings = PairSettings(size=crop, motion=config.synthetic_motion)
+        self.settings = PairSettings(
+            size=crop, motion=config.synthetic_motion, noise=config.synthetic_noise
+        )
         if config.exact_weight:
             reach = config.max_motion or self.settings.reach
             span = config.alpha_min, config.alpha_max
