@@ -69,7 +69,7 @@ def test_the_result_lies_beside_its_source_and_is_what_magnify_gives(dock, model
 
 def test_cancelling_adds_nothing_and_leaves_no_thread(dock, model, idle):
     model.add_image(moved_texture(40))
-    for _ in range(20):
+    for _ in range(6):
         dock.run()
         dock.cancel()
         idle()

@@ -154,7 +154,7 @@ def config(**changes: Any) -> OhConfig:
 
 def test_a_batch_is_a_function_of_seed_and_step() -> None:
     one, again, other = (OhTask(config(), seed).dataset for seed in (3, 3, 4))
-    assert one[5].keys() == {"first", "second", "magnified", "alpha"}
+    assert one[5].keys() == {"first", "second", "magnified", "alpha", "draws"}
     for name, value in one[5].items():
         assert len(value) == 2
         assert torch.equal(value, again[5][name])
@@ -172,12 +172,22 @@ def test_every_weight_learns() -> None:
     assert terms.keys() == {"error", "apart"}
 
 
+def test_the_shares_of_a_batch_have_the_loss_of_the_batch() -> None:
+    task = OhTask(config())
+    batch = task.dataset[0]
+    count = len(batch["first"]) // 2
+    with torch.no_grad():
+        whole = task.loss(batch)[0]
+        parts = [task.loss({k: v[rows] for k, v in batch.items()})[0]
+                 for rows in (slice(count), slice(count, None))]
+    torch.testing.assert_close(torch.stack(parts).mean(), whole, rtol=1e-5, atol=1e-6)
+
+
 def test_the_loss_asks_for_the_magnified_frame_and_a_texture_that_does_not_move() -> None:
     task = OhTask(config())
     batch = task.dataset[0]
 
     def terms(**changes: Tensor) -> dict[str, Tensor]:
-        torch.manual_seed(0)
         with torch.no_grad():
             return oh_loss(task.module, {**batch, **changes}, 0.1)[1]
 

@@ -101,6 +101,18 @@ def test_an_interrupted_run_resumes(
     assert (parts / name).read_bytes() == (whole / name).read_bytes()
 
 
+def test_a_resume_that_is_refused_leaves_the_settings(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    assert main(arguments(place, out, "--steps", "1")) == 0
+    before = (out / "config.yaml").read_bytes()
+    assert main(["-o", str(out), "--resume", "--steps", "2", "--model.width", "6"]) == 2
+    assert "resume with the settings it began with" in capsys.readouterr().err
+    assert (out / "config.yaml").read_bytes() == before
+    assert main(["-o", str(out), "--resume", "--steps", "2"]) == 0
+
+
 def test_a_killed_run_resumes(place: Path, tmp_path: Path, killed: Any) -> None:
     # Anywhere after the first save; before the state or the weights get their name.
     moments = [("layer", 900), ("layer", 2600), ("file", 3), ("file", 4)]
@@ -260,6 +272,9 @@ def test_the_flow_is_trained_by_the_same_command(tmp_path: Path) -> None:
         (["--crop", "5"], "setting crop = 5: must be at least 32 px"),
         (["--crop", "x"], "crop"),
         (["--lr", "-1"], "setting lr = -1.0: must be above 0"),
+        (["--lr", ".inf"], "setting lr = inf: must be finite"),
+        (["--alpha-max", ".inf"], "must be finite"),
+        (["--flow", "lucas_kanade", "--flow-options", "{sigma: a}"], "options of flow"),
         (["--area", "[0.9,0.1]"], "setting area"),
         (["--alpha-max", "0.5"], "alpha_min, alpha_max"),
         (["--nonsense", "5"], "nonsense"),

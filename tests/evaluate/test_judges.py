@@ -5,6 +5,7 @@ import torch
 
 from napari_flowmag.errors import FlowmagError
 from napari_flowmag.evaluate.judges import judges_key, load_judges
+from napari_flowmag.evaluate.keys import deciding_files
 
 
 def test_pictures_are_taken_to_where_the_estimator_computes(monkeypatch):
@@ -88,3 +89,9 @@ def test_weights_are_called_by_their_file_where_that_tells_them_apart(monkeypatc
     assert judges["spynet=a.pth"].name == "spynet=here/a.pth"
     alike = ["spynet=here/a.pth", "spynet=there/a.pth"]
     assert list(load_judges(alike, "cpu")) == alike
+
+
+def test_results_depend_on_all_that_decides_them():
+    files = deciding_files().keys()
+    assert {"evaluate/sets/pictures.py", "train/data.py", "models/field.py"} <= files
+    assert {"evaluate/pictures.py", "cli/evaluate.py", "train/loop.py"}.isdisjoint(files)

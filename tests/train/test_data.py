@@ -197,6 +197,11 @@ def test_held_out_pairs_are_not_trained_on(root: Path) -> None:
         hold_out(seen, 16)
 
 
+def test_a_pair_that_is_named_twice_counts_once(root: Path) -> None:
+    write_list(root, 2 * [f"{i}.png" for i in range(6)])
+    assert len(open_pairs(root, 32)) == 6
+
+
 def test_spread_covers_both_ends() -> None:
     assert spread(100, 3) == [0, 50, 99] or spread(100, 3) == [0, 49, 99]
     assert spread(2, 10) == [0, 1]

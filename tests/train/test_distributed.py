@@ -15,10 +15,11 @@ import tifffile
 import torch
 from torch import nn
 
-from napari_flowmag.checkpoint import read_checkpoint, read_pickle
+from napari_flowmag.checkpoint import read_checkpoint, read_pickle, save_checkpoint
 from napari_flowmag.cli.train import main
 from napari_flowmag.errors import FlowmagError
-from napari_flowmag.models import load_magnifier
+from napari_flowmag.flow.gauss_newton import GaussNewtonFlow
+from napari_flowmag.models.field import FieldMagnifier
 from napari_flowmag.synthetic.pairs import PairSettings
 from napari_flowmag.train.config import AugmentConfig, MagnifierConfig
 from napari_flowmag.train.data import PairBatches, open_pairs
@@ -85,7 +86,7 @@ sys.exit(status)
 """
 COMMON = [
     "--batch", "4", "--crop", "32", "--workers", "0", "--device", "cpu", "--threads", "1",
-    "--log_every", "1", "--validate_every", "3", "--held_out", "2", "--init", "default",
+    "--log_every", "1", "--validate_every", "3", "--held_out", "2",
     "--synthetic", "0.3", "--ema", "0.9", "--warmup", "0", "--lr", "1e-3",
 ]  # fmt: skip
 RTOL, ATOL = 1e-4, 1e-4
@@ -105,7 +106,20 @@ def pairs(tmp_path_factory):
             picture = 128 + 60 * np.sin((x - shift) / (2 + i / 5)) + 50 * np.cos((y + x / 4) / 3)
             tifffile.imwrite(root / "train" / side / name, picture.astype(np.uint8))
     (root / "train_fn.json").write_text(json.dumps(names))
+    torch.manual_seed(0)
+    size = {"width": 8, "context": 4, "steps": (1,) * 6}
+    for kind, network in (("magnifier", FieldMagnifier(**size)), ("flow", GaussNewtonFlow(**size))):
+        save_checkpoint(
+            root / f"{kind}.safetensors", network, kind=kind, architecture=network.architecture,
+            config=network.config, training={},
+        )  # fmt: skip
     return root
+
+
+def words_for(pairs, out, *words):
+    """Return what a run's command says."""
+    networks = ("--init", pairs / "magnifier.safetensors", "--flow", pairs / "flow.safetensors")
+    return [str(word) for word in (pairs, "-o", out, *networks, *COMMON, *words)]
 
 
 def plan(folder, pairs, *runs):
@@ -113,7 +127,7 @@ def plan(folder, pairs, *runs):
     folder.mkdir(exist_ok=True)
     (folder / "train.py").write_text(PROGRAM)
     lines = [
-        (name, [str(pairs), "-o", str(folder / name), *COMMON, *words], *mishap)
+        (name, words_for(pairs, folder / name, *words), *mishap)
         for name, words, *mishap in ((*run, None, None)[:4] for run in runs)
     ]
     (folder / "runs.json").write_text(json.dumps(lines))
@@ -173,7 +187,7 @@ def one(pairs, tmp_path_factory):
     folder = tmp_path_factory.mktemp("one")
 
     def train(name, *words):
-        assert main([str(pairs), "-o", str(folder / name), *COMMON, *words]) == 0
+        assert main(words_for(pairs, folder / name, *words)) == 0
         return folder / name
 
     return {
@@ -194,7 +208,7 @@ def interrupted(pairs, out):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(MagnifierTask, "loss", stop)
-        assert main([str(pairs), "-o", str(out), *COMMON, *SIX]) == 130
+        assert main(words_for(pairs, out, *SIX)) == 130
 
 
 @pytest.fixture(scope="module")
@@ -220,9 +234,9 @@ def two(pairs, tmp_path_factory):
     return folder
 
 
-def test_two_processes_train_as_one_does_with_the_doubled_batch(one, two):
+def test_two_processes_train_as_one_does_with_the_doubled_batch(one, two, pairs):
     assert_same(two / "six", one["six"])
-    start = load_magnifier("default", "cpu").state_dict()
+    start = read_checkpoint(pairs / "magnifier.safetensors").state
     moved = [float((weights(two / "six")[k] - v).abs().max()) for k, v in start.items()]
     assert max(moved) > 20 * ATOL
     (first, out, error), other = told(two, "six")

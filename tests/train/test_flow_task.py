@@ -142,6 +142,18 @@ def test_matching_is_best_where_the_truth_is_likely() -> None:
     assert of({(1, 0): 0.5, (1, -1): 0.5}, ~visible) == 0, "what is hidden cannot be matched"
 
 
+def test_shares_of_a_batch_have_the_loss_of_the_batch() -> None:
+    """However much each pair has in view: or several processes would not train as one does."""
+    torch.manual_seed(0)
+    task = FlowTask(config(batch=2, motion=(2.0, 20.0)))
+    batch = task.dataset[3]
+    batch["occluded"][0, :, : batch["occluded"].shape[-1] // 2] = True
+    with torch.no_grad():
+        whole = task.loss(batch)[0]
+        parts = [task.loss({k: v[i : i + 1] for k, v in batch.items()})[0] for i in range(2)]
+    torch.testing.assert_close(torch.stack(parts).mean(), whole, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("crop", [160, 141])  # the coarsest pictures have 5x5 px
 def test_every_weight_learns(crop: int) -> None:
     task = FlowTask(config(crop=crop))

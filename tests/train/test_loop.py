@@ -328,6 +328,18 @@ def test_unusable_data_stops_the_run_with_its_own_line(tmp_path: Path, workers: 
     assert str(caught.value) == "picture 90: damaged"
 
 
+def test_a_worker_that_was_killed_is_told_in_a_line(tmp_path: Path) -> None:
+    class Deadly(Numbers):
+        def __getitem__(self, index: int) -> Batch:
+            os.kill(os.getpid(), signal.SIGKILL)  # as the system does when memory is full
+            return super().__getitem__(index)
+
+    task = TinyTask()
+    task.dataset = Deadly()
+    with pytest.raises(FlowmagError, match="ended from outside.*fewer --workers"):
+        fit(task, config(tmp_path, workers=1))
+
+
 def test_the_rate_rises_then_falls(tmp_path: Path) -> None:
     fit(TinyTask(), config(tmp_path, schedule="linear", warmup=3))
     rates = [line["lr"] for line in metrics(tmp_path) if "lr" in line]

@@ -90,6 +90,18 @@ def test_pictures_show_pairs_and_slices(pairs: PairFolder, flow: str) -> None:
     assert before_and_after.dtype == slices.dtype == "uint8"
 
 
+def test_every_held_out_pair_counts_once(pairs: PairFolder, flow: str) -> None:
+    task = MagnifierTask(pairs, settings(flow, held_out=5), AUGMENT)
+    single = MagnifierTask(pairs, settings(flow, held_out=5, batch=1), AUGMENT)
+    single.module.load_state_dict(task.module.state_dict())
+    for each in (task, single):
+        each.module.eval()
+    with torch.no_grad():
+        found, expected = task.validate(), single.validate()
+    for name in ("loss", "magnification", "colour"):
+        assert found[name] == pytest.approx(expected[name], rel=1e-4)
+
+
 def test_nothing_held_out_means_no_validation(pairs: PairFolder, flow: str) -> None:
     task = MagnifierTask(pairs, settings(flow, held_out=0), AUGMENT)
     assert task.count == 6
@@ -156,6 +168,7 @@ def test_synthetic_pairs_bring_their_own_flow(pairs: PairFolder, flow: str) -> N
     assert 0 < int(known.sum()) < 8
     assert torch.equal(mixed["frame"][~known], real[0]["frame"][~known])
     assert mixed["flow"][known].abs().amax((1, 2, 3)).min() > 0
+    assert len(mixed["draw"][known].unique()) == int(known.sum()), "each has its own α"
     torch.testing.assert_close(mixed, task.dataset[0], rtol=0, atol=0)
 
     class Blind(nn.Module):

@@ -156,7 +156,10 @@ def adapt(
     stopped = adapted.stopped == "cancelled"
     if adapted.improved or not stopped:
         adapted.save(output)
-    discard_state(state)  # only now: a run that is killed before finds its outcome in it
+    # Only now: a run that is killed before finds its outcome in it. One that was stopped before
+    # it took up what an earlier run left has not added to it.
+    if not stopped or adapted.before is not None:
+        discard_state(state)
     if adapted.improved or not stopped:
         summary = {"output": str(output), "improved": adapted.improved, **adapted.record}
         print(json.dumps(summary) if as_json else f"{output}: {adapted.summary()}")

@@ -206,11 +206,12 @@ def _fit(
     from napari_flowmag.train.loop import fit
 
     settings.pop("out")  # the folder may move
-    if fabric.is_global_zero:
-        loop.out.mkdir(parents=True, exist_ok=True)
+
+    def keep_settings() -> None:
         write_atomically(loop.out / CONFIG, yaml.safe_dump(settings, sort_keys=False).encode())
+
     try:
-        weights = fit(task, loop, resume, fabric)
+        weights = fit(task, loop, resume, fabric, keep_settings)
     except (Cancelled, SharedError):
         if fabric.is_global_zero:
             raise

@@ -8,6 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 _ELSEWHERE = ("cli", "_qt", "train", "adapt", "io", "segment")
+_NEVERTHELESS = ("train/data.py",)  # reads the frame pairs of the set `pairs`
 _REPORTS = ("cost", "pictures", "published", "report", "run", "store", "summary")
 _LIBRARIES = (
     "torch",
@@ -24,17 +25,26 @@ _LIBRARIES = (
 @functools.cache
 def code_fingerprint() -> str:
     """Return a hash of all code of flowmag's that decides about magnified frames and figures."""
+    digest = hashlib.sha256()
+    for place, path in deciding_files().items():
+        digest.update(place.encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def deciding_files() -> dict[str, Path]:
+    """Return the files that do, by their places in the package."""
     import napari_flowmag
 
     root = Path(napari_flowmag.__file__).parent
-    digest = hashlib.sha256()
+    found = {}
     for path in sorted(root.rglob("*.py")):
         place = path.relative_to(root)
         elsewhere = place.parts[0] in _ELSEWHERE or place.parts[0].startswith("_")
-        reports = place.parts[0] == "evaluate" and place.stem.split("_")[0] in _REPORTS
-        if not elsewhere and not reports:
-            digest.update(str(place).encode() + path.read_bytes())
-    return digest.hexdigest()
+        in_evaluate = place.parts[:-1] == ("evaluate",)  # not its folder of sets
+        reports = in_evaluate and place.stem.split("_")[0] in _REPORTS
+        if place.as_posix() in _NEVERTHELESS or not (elsewhere or reports):
+            found[place.as_posix()] = path
+    return found
 
 
 def libraries() -> str:

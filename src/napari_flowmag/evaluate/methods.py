@@ -61,12 +61,15 @@ class Method:
     model
         What :func:`~napari_flowmag.models.load_magnifier` takes, where that is what magnifies: its
         speed can be measured.
+    load
+        What `magnify` would do first, but once: it is no part of a task's time.
     """
 
     name: str
     key: str
     magnify: Callable[[CaseSet, Case, Sample], Magnified | None]
     model: str | None = None
+    load: Callable[[], object] = lambda: None
 
 
 def make_methods(
@@ -156,7 +159,7 @@ def model_method(name: str, device: str = "auto") -> Method:
         return run(sample.frames, case.alpha, model=load(), value_range=sample.value_range)
 
     title = without_folder(name) if is_baseline(name) else name
-    return Method(title, key, magnify, model=name)
+    return Method(title, key, magnify, model=name, load=load)
 
 
 def _weights_of_baseline(name: str) -> bytes:

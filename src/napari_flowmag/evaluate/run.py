@@ -121,6 +121,7 @@ class _Task:
     def do(self, method: Method, store: Store, folder: Path | None) -> None:
         """Let a method do it; keep new figures, and pictures where they are wanted."""
         case, sample = self._case, self._sample
+        method.load()
         began = time.perf_counter()
         magnified: Magnified | None = method.magnify(self._cases, case, sample)
         seconds = (time.perf_counter() - began) / (len(sample.frames) - 1)

@@ -163,9 +163,9 @@ def load_flow(
     options |= weights
     try:
         inspect.signature(factory).bind(*arguments, **options)
-    except TypeError as error:
+        module = cast("nn.Module", factory(*arguments, **options))
+    except (TypeError, ValueError) as error:
         raise FlowmagError(f"options of flow '{name_or_path}': {error}") from error
-    module = cast("nn.Module", factory(*arguments, **options))
     return module.to(resolve_device(device)).eval().requires_grad_(False)
 
 

@@ -5,6 +5,7 @@ Free of torch, so that the command line can list every setting without loading i
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -266,10 +267,13 @@ def require(holds: bool, name: str, value: object, rule: str) -> None:
     Raises
     ------
     FlowmagError
-        When the rule does not hold, naming the setting, its value and the rule.
+        When the rule does not hold, or a number is not finite, naming the setting, its value and
+        the rule.
     """
-    if not holds:
-        raise FlowmagError(f"setting {name} = {value}: {rule}")
+    numbers = value if isinstance(value, tuple) else (value,)
+    finite = all(math.isfinite(number) for number in numbers if isinstance(number, float))
+    if not (holds and finite):
+        raise FlowmagError(f"setting {name} = {value}: {rule if finite else 'must be finite'}")
 
 
 def plain(*configs: DataclassInstance) -> dict[str, Any]:

@@ -157,6 +157,7 @@ def open_pairs(
         raise FlowmagError(f"{listing}: must be a list of file names")
     if not names:
         raise FlowmagError(f"{listing}: lists no pairs")
+    names = list(dict.fromkeys(names))  # a pair named twice could be both held out and learnt from
     pairs = PairFolder(root / split, tuple(names))
     for side in ("frameA", "frameB"):
         folder = pairs.root / side
@@ -225,7 +226,11 @@ class PairBatches(Dataset[dict[str, Tensor]]):
         return part
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        items = [self.item(index * self.batch + i) for i in self.places]
+        return self.rows([index * self.batch + i for i in self.places])
+
+    def rows(self, positions: Sequence[int]) -> dict[str, Tensor]:
+        """Return the pairs at these positions in the endless sequence as one batch."""
+        items = [self.item(position) for position in positions]
         return {name: torch.stack([item[name] for item in items]) for name in items[0]}
 
     def item(self, position: int) -> dict[str, Tensor]:

@@ -71,7 +71,17 @@ def feed(dataset: Dataset[Batch], start: int, workers: int) -> Generator[Batch]:
         worker_init_fn=_leave_signals_to_parent,
         generator=torch.Generator(),  # else it draws from the task's randomness
     )
-    for batch in loader:
+    batches = iter(loader)
+    while True:
+        try:
+            batch = next(batches)
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            raise FlowmagError(
+                "a process that prepares batches was ended from outside, as happens when memory "
+                "is full: resume with fewer --workers"
+            ) from error
         if isinstance(batch, FlowmagError):
             raise batch
         yield batch

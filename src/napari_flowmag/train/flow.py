@@ -100,6 +100,9 @@ class RandomPairs(Dataset[Batch]):
         Seed of all.
     names
         What of the pairs a batch holds.
+    draws
+        Random numbers for each pair beside that, ``draws`` (B, draws) in [0, 1), for a loss that
+        varies what it sees.
     """
 
     def __init__(
@@ -109,9 +112,10 @@ class RandomPairs(Dataset[Batch]):
         settings: PairSettings,
         seed: int,
         names: tuple[str, ...] = ("first", "second", "flow", "occluded"),
+        draws: int = 0,
     ) -> None:
         self.textures, self.batch, self.settings, self.seed = textures, batch, settings, seed
-        self.names = names
+        self.names, self.draws = names, draws
         self.places = range(batch)
 
     def part(self, rank: int, ranks: int) -> Self:
@@ -126,17 +130,24 @@ class RandomPairs(Dataset[Batch]):
 
         def draw(batch: Batch) -> Batch:
             generator = generator_of(self.seed, int(batch["position"]), device)
-            pairs = random_pairs(len(self.places), textures, generator, self.settings)
-            return {name: getattr(pairs, name) for name in self.names}
+            return self._drawn(len(self.places), textures, generator)
 
         return _Positions(self.batch, self.places.start), draw
 
     def __getitem__(self, index: int) -> Batch:
-        pairs = []
-        for place in self.places:
-            generator = generator_of(self.seed, index * self.batch + place)
-            pairs.append(random_pairs(1, self.textures, generator, self.settings))
-        return {name: torch.cat([getattr(pair, name) for pair in pairs]) for name in self.names}
+        pairs = [
+            self._drawn(1, self.textures, generator_of(self.seed, index * self.batch + place))
+            for place in self.places
+        ]
+        return {name: torch.cat([pair[name] for pair in pairs]) for name in pairs[0]}
+
+    def _drawn(self, count: int, textures: list[Tensor], generator: torch.Generator) -> Batch:
+        pairs = random_pairs(count, textures, generator, self.settings)
+        batch = {name: getattr(pairs, name) for name in self.names}
+        if self.draws:
+            size = count, self.draws
+            batch["draws"] = torch.rand(size, generator=generator, device=generator.device)
+        return batch
 
 
 class _Positions(Dataset[Batch]):
@@ -352,7 +363,9 @@ def match_loss(matches: Matches, truth: Tensor, occluded: Tensor) -> Tensor:
     distance = (wanted.unsqueeze(1) - candidates(truth)[None, :, :, None, None]).abs()
     share = (1 - distance).clamp_min(0).prod(2)
     counted = visible * share.sum(1)  # displacements out of reach cannot be asked for
-    return -(visible * (share * matches.likely).sum(1)).sum() / counted.sum().clamp_min(1)
+    missed = -(visible * (share * matches.likely).sum(1)).sum((1, 2))
+    # Each pair's own mean, as any other loss: the mean over processes is that over the batch.
+    return (missed / counted.sum((1, 2)).clamp_min(1)).mean()
 
 
 def _pooled(flow: Tensor, weight: Tensor, stride: int) -> tuple[Tensor, Tensor]:

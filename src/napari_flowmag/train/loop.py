@@ -35,7 +35,13 @@ SCHEDULES: dict[str, Callable[[float], float]] = {
 }
 
 
-def fit(task: Task, config: LoopConfig, resume: bool = False, fabric: Fabric | None = None) -> Path:
+def fit(
+    task: Task,
+    config: LoopConfig,
+    resume: bool = False,
+    fabric: Fabric | None = None,
+    begin: Callable[[], None] | None = None,
+) -> Path:
     """Train a task's module until its budget of steps or minutes is spent.
 
     Several processes share each batch and end with the same weights: those that one process would
@@ -55,6 +61,8 @@ def fit(task: Task, config: LoopConfig, resume: bool = False, fabric: Fabric | N
         processes may be another one.
     fabric
         What :func:`~napari_flowmag.train.distributed.start_fabric` gave; unset calls it.
+    begin
+        Called by the first process before the first step, once nothing speaks against it.
 
     Returns
     -------
@@ -79,6 +87,7 @@ def fit(task: Task, config: LoopConfig, resume: bool = False, fabric: Fabric | N
     run = start_run(task, config, fabric)
     if resume:
         run.restore(read_pickle(config.out / STATE))
+    together(fabric, lambda: begin() if begin is not None and fabric.is_global_zero else None)
     with (
         Monitor(config, run.step) if fabric.is_global_zero else contextlib.nullcontext() as monitor,
         stop_signal() as stop,
@@ -128,7 +137,9 @@ class _Loop:
     def train(self, batches: Iterator[Batch], stop: threading.Event) -> bool:
         """Train until the budget is spent, or return True because somebody asked to stop."""
         config, run, monitor = self.config, self.run, self.monitor
-        done, stopped = run.progress(config, run.clock()), False
+        # All processes follow the same clock, and stop together.
+        clock = float(mean_over_ranks(run.fabric, [run.clock()])[0])
+        done, stopped = run.progress(config, clock), False
         while done < 1 and not stopped:
             rate = config.lr * min(1, (run.step + 1) / max(1, config.warmup))
             rate *= SCHEDULES[config.schedule](done)
@@ -138,7 +149,6 @@ class _Loop:
             torch.manual_seed(config.seed + 1_000_003 * run.step)
             norm = one_step(run, batches, config, self.guard, monitor)
             run.step += 1
-            # All processes stop together, and follow the same clock.
             clock, asked = mean_over_ranks(run.fabric, [run.clock(), float(stop.is_set())]).tolist()
             done, stopped = run.progress(config, clock), asked > 0
             if monitor is not None:

@@ -114,11 +114,11 @@ class MagnifierTask:
     def validate(self) -> dict[str, float]:
         """Return the means of the loss and its terms over the held-out pairs, not varied."""
         sums: dict[str, float] = {}
-        batches = self._held_out_batches()
-        for batch in batches:
+        for batch in self._held_out_batches():
             total, terms = self.loss(batch)
+            weight = len(batch["frame"]) / len(self.held_out)
             for name, value in {"loss": total, **terms}.items():
-                sums[name] = sums.get(name, 0.0) + float(value) / len(batches)
+                sums[name] = sums.get(name, 0.0) + weight * float(value)
         return sums
 
     def pictures(self) -> dict[str, np.ndarray]:
@@ -145,14 +145,11 @@ class MagnifierTask:
             rotation=0.0,
             jitter=(0.0, 0.0, 0.0, 0.0),
         )
-        size = min(self.config.batch, len(self.held_out))
-        if not size:
-            return []
         device = next(self.module.parameters()).device
-        dataset = PairBatches(self.held_out, size, unvaried, seed=0)
+        dataset, places = PairBatches(self.held_out, 1, unvaried, seed=0), range(len(self.held_out))
+        parts = [places[i : i + self.config.batch] for i in places[:: self.config.batch]]
         return [
-            {name: value.to(device) for name, value in dataset[i].items()}
-            for i in range(len(self.held_out) // size)
+            {name: value.to(device) for name, value in dataset.rows(part).items()} for part in parts
         ]
 
     def checkpoint(self) -> dict[str, Any]:

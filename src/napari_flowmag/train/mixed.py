@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Self
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -119,13 +120,17 @@ class MixedBatches(Dataset[Batch]):
         crop, noise = self.real.config.crop, self.real.config.noise
         black, names = torch.zeros(3, crop, crop), ["reference", "frame"]
         names += [f"noisy_{name}" for name in names] if noise else []
-        blank = dict.fromkeys(names, black) | {"draw": torch.zeros(())}
+        blank = dict.fromkeys(names, black)
         items = [
-            blank if is_known else self.real.item(place)
+            blank | {"draw": self._draw(place)} if is_known else self.real.item(place)
             for place, is_known in zip(places, known, strict=True)
         ]
-        batch = {name: torch.stack([item[name] for item in items]) for name in blank}
+        batch = {name: torch.stack([item[name] for item in items]) for name in items[0]}
         return batch | {"known": torch.tensor(known)}
+
+    def _draw(self, place: int) -> Tensor:
+        """Return what the magnification of a synthetic pair follows from, where no frame has it."""
+        return torch.tensor(np.random.default_rng([self.seed, place]).random()).float()
 
     def _make_room(self, batch: Batch) -> None:
         """Add what only synthetic pairs have."""

@@ -90,7 +90,7 @@ class OhTask:
             reach=config.reach,
         )
         seen, self.held_out = split_textures(config.textures)
-        self.dataset = RandomPairs(seen, config.batch, self.settings, seed, _NAMES)
+        self.dataset = RandomPairs(seen, config.batch, self.settings, seed, _NAMES, draws=6)
         torch.manual_seed(seed)
         self.module = _start(config.init)
 
@@ -148,14 +148,14 @@ def oh_loss(
     module : OhMagnifier
         What is trained.
     batch : dict of Tensor
-        ``first``, ``second``, ``magnified`` (B, 3, H, W) and ``alpha`` (B,).
+        ``first``, ``second``, ``magnified`` (B, 3, H, W), ``alpha`` (B,), and ``draws`` (B, 6) in
+        [0, 1), which the colours follow from.
     weight : float
         Of the second part.
     """
     first, plain_second = batch["first"], batch["second"]
-    size = (len(first), 3, 1, 1)
-    gain = 1 + 0.2 * (2 * torch.rand(size, device=first.device) - 1)
-    offset = 0.1 * (2 * torch.rand(size, device=first.device) - 1)
+    draws = 2 * batch["draws"].view(-1, 2, 3, 1, 1) - 1
+    gain, offset = 1 + 0.2 * draws[:, 0], 0.1 * draws[:, 1]
     second, exact = (
         (gain * picture + offset).clamp(0, 1) for picture in (plain_second, batch["magnified"])
     )
