@@ -20,21 +20,23 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torchvision.io import ImageReadMode, decode_image
 
 from napari_flowmag import load_flow, load_magnifier
 from napari_flowmag.device import use_threads
 from napari_flowmag.metrics import motion_error
+from napari_flowmag.train.data import PairFolder
 
 
 def read_pairs(folder: Path, split: str) -> list[tuple[str, Tensor, Tensor]]:
     names = json.loads((folder / f"{split}_fn.json").read_text())
 
-    def picture(path: Path) -> Tensor:
-        return decode_image(str(path), mode=ImageReadMode.RGB)[None].float() / 255
+    pairs = PairFolder(folder / split, tuple(names))
 
-    root = folder / split
-    return [(n, picture(root / "frameA" / n), picture(root / "frameB" / n)) for n in names]
+    def as_float(pair: Tensor) -> Tensor:
+        return pair.float() / 255 if pair.dtype == torch.uint8 else pair
+
+    both = [as_float(pairs.read(i)) for i in range(len(pairs))]
+    return [(n, pair[:1], pair[1:]) for n, pair in zip(names, both, strict=True)]
 
 
 def main() -> None:

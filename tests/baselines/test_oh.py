@@ -178,8 +178,10 @@ def test_the_shares_of_a_batch_have_the_loss_of_the_batch() -> None:
     count = len(batch["first"]) // 2
     with torch.no_grad():
         whole = task.loss(batch)[0]
-        parts = [task.loss({k: v[rows] for k, v in batch.items()})[0]
-                 for rows in (slice(count), slice(count, None))]
+        parts = [
+            task.loss({k: v[rows] for k, v in batch.items()})[0]
+            for rows in (slice(count), slice(count, None))
+        ]
     torch.testing.assert_close(torch.stack(parts).mean(), whole, rtol=1e-5, atol=1e-6)
 
 

@@ -336,7 +336,7 @@ def test_a_worker_that_was_killed_is_told_in_a_line(tmp_path: Path) -> None:
 
     task = TinyTask()
     task.dataset = Deadly()
-    with pytest.raises(FlowmagError, match="ended from outside.*fewer --workers"):
+    with pytest.raises(FlowmagError, match=r"ended from outside.*fewer --workers"):
         fit(task, config(tmp_path, workers=1))
 
 

@@ -140,12 +140,23 @@ def _read_picture(file: Path) -> tuple[str, NDArray[Any]]:
     try:
         if suffix in _TIFF:
             return tiff.read_picture(file)
-        picture = _decode_png(file) if suffix == ".png" else _decode_other(file)
+        picture = decode(file)
     except FlowmagError:
         raise
     except Exception as error:  # each decoder has errors of its own for damaged files
         raise FlowmagError(f"{file} is not a picture, or damaged: {error}") from error
     return "YXS"[: picture.ndim], picture
+
+
+def decode(file: Path) -> NDArray[Any]:
+    """Read a picture that is no TIFF as (H, W) or (H, W, C), in its own data type.
+
+    Raises
+    ------
+    Exception
+        Whatever the decoder raises, if it is damaged.
+    """
+    return _decode_png(file) if file.suffix.lower() == ".png" else _decode_other(file)
 
 
 def _decode_png(file: Path) -> NDArray[Any]:

@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
@@ -102,8 +103,7 @@ def load_textures(folder: str | Path) -> list[Tensor]:
     FlowmagError
         When there is none, or one of them cannot be read.
     """
-    from torchvision.io import ImageReadMode, decode_image
-    from torchvision.transforms.v2.functional import to_dtype
+    from napari_flowmag.io.images import decode
 
     paths = sorted(
         p for p in Path(folder).glob("*") if p.suffix.lower() in {".png", ".jpg", ".jpeg"}
@@ -113,10 +113,13 @@ def load_textures(folder: str | Path) -> list[Tensor]:
     textures = []
     for path in paths:
         try:
-            picture = decode_image(str(path), mode=ImageReadMode.RGB)
-        except RuntimeError as error:
+            picture = decode(path)
+        except Exception as error:  # decoders raise whatever they like
             raise FlowmagError(f"{path}: damaged, or no PNG or JPEG picture") from error
-        textures.append(to_dtype(picture, torch.uint8, scale=True))  # some PNGs have 16 bits
+        if picture.dtype == np.uint16:
+            picture = (picture >> 8).astype(np.uint8)
+        colours = np.atleast_3d(picture)[..., :3]  # without opacity
+        textures.append(torch.from_numpy(colours.copy()).movedim(-1, 0).expand(3, -1, -1))
     return textures
 
 

@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+import tifffile
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from napari_flowmag.errors import FlowmagError
+from napari_flowmag.io.images import decode
 from napari_flowmag.train.augment import add_noise, augment
 from napari_flowmag.train.config import AugmentConfig
 from napari_flowmag.train.feed import share
@@ -90,9 +92,9 @@ def read_picture(path: Path) -> NDArray[Any]:
     """
     if not path.is_file():
         raise FlowmagError(f"{path}: no such picture")
-    read = _read_tiff if path.suffix.lower() in {".tif", ".tiff"} else _read_compressed
+    is_tiff = path.suffix.lower() in {".tif", ".tiff"}
     try:
-        picture = read(path)
+        picture = np.asarray(tifffile.imread(path)) if is_tiff else decode(path)
     except Exception as error:  # decoders raise whatever they like
         raise FlowmagError(f"{path}: damaged, or not a picture") from error
     if picture.ndim == 2:
@@ -100,18 +102,6 @@ def read_picture(path: Path) -> NDArray[Any]:
     if picture.ndim != 3 or picture.shape[2] not in (1, 3, 4):
         raise FlowmagError(f"{path}: neither grey nor RGB (shape {picture.shape})")
     return picture[..., :3]  # without transparency
-
-
-def _read_tiff(path: Path) -> NDArray[Any]:
-    import tifffile
-
-    return np.asarray(tifffile.imread(path))
-
-
-def _read_compressed(path: Path) -> NDArray[Any]:
-    from torchvision.io import decode_image, read_file
-
-    return np.moveaxis(decode_image(read_file(str(path))).numpy(), 0, -1)
 
 
 def is_pair_folder(root: Path) -> bool:
