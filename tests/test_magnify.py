@@ -109,8 +109,7 @@ def test_values_far_from_zero_keep_their_steps(clip, shift_magnifier, dtype):
 )
 def test_any_shape_and_values(shift_magnifier, frames, alpha):
     if frames.dtype.kind == "f":
-        frames = np.nan_to_num(frames, nan=0, posinf=1, neginf=-1).clip(-1e4, 1e4)
-        frames = frames.astype(frames.dtype)
+        frames = np.nan_to_num(frames, nan=0, posinf=1, neginf=-1).clip(-1e4, 1e4).round(4)
     magnified = magnify(frames, alpha, model=shift_magnifier)
     assert magnified.shape == frames.shape
     assert magnified.dtype == frames.dtype
@@ -574,6 +573,43 @@ def test_pixels_that_no_output_comes_from_may_be_anything(clip, shift_magnifier)
         magnify(holes, 2, model=shift_magnifier, start=1, reference=-4)
 
 
+@pytest.mark.parametrize(
+    ("scale", "dtype", "options"),
+    [(1e-50, "f8", {}), (200, "u1", {"value_range": (100, 100.000001)})],
+)
+def test_values_too_close_together(clip, shift_magnifier, scale, dtype, options):
+    with pytest.raises(FlowmagError, match="too close together: rescale"):
+        magnify((clip * scale).astype(dtype), 4, model=shift_magnifier, **options)
+
+
+def test_an_offset_costs_no_digits(clip, shift_magnifier):
+    given = (clip + 1e5).astype(np.float32)
+    fine = magnify(given.astype(np.float64), 8, model=shift_magnifier)
+    found = magnify(given, 8, model=shift_magnifier)
+    assert np.abs(found - fine).max() <= np.spacing(np.float32(1e5))  # that of the output itself
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_held_still_to_the_last_digit(shift_magnifier, order):
+    clip = (np.arange(1600).reshape(4, 20, 20) + 2**60 + 1).astype(f"{order}i8")
+    assert (magnify(clip, 0, model=shift_magnifier) == clip[0]).all()
+
+
+def test_frames_may_come_in_one_buffer(clip, shift_magnifier):
+    class Buffered:
+        shape, dtype = clip.shape, clip.dtype
+        buffer = np.empty_like(clip[0])
+
+        def __getitem__(self, index):
+            self.buffer[...] = clip[index]
+            return self.buffer
+
+    for reference in (0, "mean", "previous"):
+        expected = magnify(clip, 8, model=shift_magnifier, reference=reference)
+        found = magnify(Buffered(), 8, model=shift_magnifier, reference=reference)
+        np.testing.assert_array_equal(found, expected)
+
+
 def test_values_too_far_apart(clip, shift_magnifier):
     with pytest.raises(FlowmagError, match="too far apart"):
         magnify(clip * 1e300 - 5e299, 2, model=shift_magnifier)
@@ -596,6 +632,9 @@ def test_values_too_far_apart(clip, shift_magnifier):
         ({"alpha": "much"}, "alpha"),
         ({"alpha": [[1, 2]]}, "alpha map"),
         ({"alpha": -2}, "alpha"),
+        ({"alpha": 1e39}, "from 0 to 1,000,000"),
+        ({"alpha": 2, "mask": np.ones((40, 56)), "outside": 1e39}, "from 0 to 1,000,000"),
+        ({"reference": 1.5}, "reference 1.5: give a frame's number"),
     ],
 )
 def test_arguments_that_do_not_fit(clip, shift_magnifier, keywords, says):

@@ -92,6 +92,12 @@ def test_spread_shows_disagreement_between_frames() -> None:
     assert result.high - result.low == pytest.approx(2, rel=0.2)
 
 
+def test_a_dark_frame_is_named() -> None:
+    picture = np.random.default_rng(0).random((40, 40))
+    with pytest.raises(FlowmagError, match=r"frame 12: .*one value"):
+        displacements(picture, [picture, picture, np.zeros((40, 40))], start=10)
+
+
 @pytest.mark.parametrize(
     ("reference", "frame", "mask", "message"),
     [
@@ -102,6 +108,7 @@ def test_spread_shows_disagreement_between_frames() -> None:
         (np.eye(32), np.eye(32), np.ones((16, 16)), "mask's shape"),
         (np.eye(32), np.where(np.eye(32) > 0, np.nan, 0), None, "NaN"),
         (np.ones(32), np.ones(32), None, r"\(H, W\)"),
+        (np.eye(32), np.zeros((32, 32)), None, "it is of one value there"),
     ],
 )
 def test_what_cannot_be_measured_is_named(

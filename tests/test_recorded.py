@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import threading
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -124,6 +125,20 @@ def test_the_magnifier_itself_stays_trainable(magnifier):
     assert all(p.requires_grad for p in trained.parameters())
     trained(reference, frame, torch.tensor([5.0])).sum().backward()
     assert any(p.grad is not None for p in trained.parameters())
+
+
+def test_warnings_of_others_are_heard_while_it_records(magnifier, monkeypatch):
+    reference, frame, _ = pictures(3, 40, 40)
+    model, predict = Recorded(magnifier), type(magnifier).predict
+
+    def warn(*inputs):
+        warnings.warn("from another thread", UserWarning, stacklevel=2)
+        return predict(*inputs)
+
+    monkeypatch.setattr(type(magnifier), "predict", warn)
+    with pytest.warns(UserWarning, match="from another thread") as told, torch.inference_mode():
+        model.predict(magnifier.prepare(reference), frame, torch.tensor([5.0]))
+    assert {type(warning.message) for warning in told} == {UserWarning}
 
 
 def test_what_cannot_be_recorded_is_computed(magnifier, monkeypatch):

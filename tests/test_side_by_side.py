@@ -18,7 +18,7 @@ from napari_flowmag.errors import Cancelled
 from napari_flowmag.magnify import magnify, magnify_frames
 from napari_flowmag.models import load_magnifier
 from napari_flowmag.models.base import Magnifier
-from napari_flowmag.side_by_side import side_by_side
+from napari_flowmag.side_by_side import _share_of, process_threads, side_by_side
 
 ALPHA = 6
 
@@ -134,6 +134,25 @@ def test_two_magnifications_that_overlap_leave_torch_its_threads(clip, default, 
         magnify(clip[[1, 2], :48], ALPHA, model=default, reference="mean")
         job.result()
     assert used == {True: 2, False: 2}
+    assert torch.get_num_threads() == aside(torch.get_num_threads) == 4
+
+
+def test_who_found_a_share_finds_the_process_s_number_again():
+    torch.set_num_threads(4)
+    began, go_on = threading.Event(), threading.Event()
+
+    def other():
+        found = torch.get_num_threads()
+        began.set()
+        assert go_on.wait(30)
+        return found, process_threads(), side_by_side(lambda _: torch.get_num_threads(), [0, 1], 2)
+
+    with ThreadPoolExecutor(1) as pool:
+        with _share_of(4):
+            job = pool.submit(other)
+            assert began.wait(30)
+        go_on.set()
+        assert job.result() == (1, 4, [2, 2])
     assert torch.get_num_threads() == aside(torch.get_num_threads) == 4
 
 

@@ -82,7 +82,9 @@ def test_wrong_masks(mask):
         strength(2, SIZE, mask)
 
 
-@pytest.mark.parametrize("alpha", [np.ones((3, 3)), np.full(SIZE, -1.0), np.full(SIZE, np.nan)])
+@pytest.mark.parametrize(
+    "alpha", [np.ones((3, 3)), np.full(SIZE, -1.0), np.full(SIZE, np.nan), np.full(SIZE, 1e39)]
+)
 def test_wrong_alpha_maps(alpha):
     with pytest.raises(FlowmagError, match="alpha"):
         strength(alpha, SIZE)

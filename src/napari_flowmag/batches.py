@@ -9,6 +9,7 @@ import torch
 from napari_flowmag.device import free_memory
 from napari_flowmag.frames import Frames
 from napari_flowmag.models.base import Magnifier
+from napari_flowmag.side_by_side import process_threads
 
 _BESIDE_PIXELS = 2**22
 """Light models magnify frames side by side up to this on a CPU."""
@@ -43,7 +44,7 @@ def default_batch(magnifier: Magnifier, device: torch.device, frames: Frames) ->
     """
     pixels = frames.size[0] * frames.size[1]
     if device.type == "cpu":
-        threads = torch.get_num_threads()
+        threads = process_threads()
         beside = max(min(_BESIDE_PIXELS // pixels, threads), 1)
         if not magnifier.light or threads == 1:  # a heavy one keeps all cores busy with one frame
             return 1

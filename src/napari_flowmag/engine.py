@@ -25,7 +25,7 @@ from napari_flowmag.interruptible import interruptible
 from napari_flowmag.models.base import Alpha, Magnifier, MaskedAlpha, crop_alpha
 from napari_flowmag.nested import filled, tensors
 from napari_flowmag.recorded import Recorded
-from napari_flowmag.side_by_side import side_by_side
+from napari_flowmag.side_by_side import process_threads, side_by_side
 from napari_flowmag.strength import Strength
 from napari_flowmag.tiles import MIN_TILE, Tile, tiles
 from napari_flowmag.values import ValueRange, View
@@ -180,7 +180,7 @@ class Engine:
         Small operations are over before two cores have shared them; a frame for each core keeps
         all busy, and while other programs compute no core waits for another after every operation.
         """
-        workers = min(len(rows), torch.get_num_threads()) if self._beside else 1
+        workers = min(len(rows), process_threads()) if self._beside else 1
         if workers == 1:
             return batch(slice(rows.start, rows.stop))
         alone = [slice(row, row + 1) for row in rows]

@@ -129,6 +129,8 @@ class Frames:
             # Without dask's threads: they gain nothing on one frame.
             frame = frame.compute(scheduler="synchronous")
         frame = np.asarray(frame)
+        if not isinstance(self.data, np.ndarray):
+            frame = frame.copy()  # it may be a buffer that the next frame is read into
         if frame.dtype.kind == "f" and not np.isfinite(frame).all():
             count = frame.size - np.count_nonzero(np.isfinite(frame))
             raise FlowmagError(

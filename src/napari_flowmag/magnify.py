@@ -106,7 +106,7 @@ def magnify(
     """
     job = _job(frames, alpha, model, mask, reference, device, axes, notify, options)
     magnified = np.empty(job.shape, job.dtype)
-    for place, frame in enumerate(job.frames(progress, cancel)):
+    for place, frame in enumerate(_frames_of(job, progress, cancel)):
         magnified[place] = frame
     return magnified
 
@@ -130,7 +130,17 @@ def magnify_frames(
     Arguments are checked at once, the model and the pixels with the first frame.
     """
     job = _job(frames, alpha, model, mask, reference, device, axes, notify, options)
-    return job.frames(progress, cancel)
+    return _frames_of(job, progress, cancel)
+
+
+def _frames_of(
+    job: Magnification, progress: Progress | None, cancel: threading.Event | None
+) -> Iterator[NDArray[Any]]:
+    """Yield the frames of a job of one's own, which is closed after them or in the middle."""
+    try:
+        yield from job.frames(progress, cancel)
+    finally:
+        job.close()
 
 
 def magnify_clip(clip: Clip, settings: MagnifySettings, **extra: Any) -> Magnification:

@@ -75,7 +75,8 @@ def displacement(
     Raises
     ------
     FlowmagError
-        If shapes do not fit, the mask is empty, or the region has no structure or holds NaN.
+        If shapes do not fit, the mask is empty, the region has no structure or holds NaN, or
+        nothing in the frame resembles it.
     """
     return _Region(reference, mask, search).displacement(frame)
 
@@ -86,16 +87,28 @@ def displacements(
     mask: ArrayLike | None = None,
     *,
     search: int = 16,
+    start: int = 0,
 ) -> FloatArray:
     """Measure the displacement of a region in each frame; see `displacement`.
+
+    Parameters
+    ----------
+    reference, frames, mask, search
+        As there; `frames` one after the other.
+    start
+        Number of the first frame, for what is said of one that cannot be measured.
 
     Returns
     -------
     ndarray
         (T, 2) float64 px, (dx, dy).
+
+    Raises
+    ------
+    FlowmagError
+        As in `displacement`.
     """
-    region = _Region(reference, mask, search)
-    return np.array([region.displacement(frame) for frame in frames]).reshape(-1, 2)
+    return _Region(reference, mask, search).displacements(frames, start)
 
 
 def achieved_factor(
@@ -128,9 +141,7 @@ def achieved_factor(
         As in `displacement`, and if the region moves by less than 0.01 px in every frame.
     """
     region = _Region(reference, mask, search)
-    before = np.array([region.displacement(frame) for frame in frames]).reshape(-1, 2)
-    after = np.array([region.displacement(frame) for frame in magnified]).reshape(-1, 2)
-    return factor_between(before, after)
+    return factor_between(region.displacements(frames), region.displacements(magnified))
 
 
 def factor_between(before: ArrayLike, after: ArrayLike, *, floor: float = _SMALLEST) -> Factor:
@@ -195,9 +206,18 @@ class _Region:
         twins = np.where((fx > 0) & (fx < 0.5), 2.0, 1.0)
         self._weight = passed * twins
         self._wave = 2 * np.pi * np.stack([fx, fy])
-        # Not 0: the mean of equal values is off by a rounding error.
-        if not np.abs(self._reference).max() > 1e-12 * np.abs(planes).max():
+        if self._is_flat(self._reference, planes):
             raise FlowmagError("no displacement can be measured: the region is of one value only")
+
+    def displacements(self, frames: Iterable[ArrayLike], start: int = 0) -> FloatArray:
+        """(T, 2) px; a frame that cannot be measured is named, counting from `start`."""
+        found = []
+        for number, frame in enumerate(frames, start):
+            try:
+                found.append(self.displacement(frame))
+            except FlowmagError as error:
+                raise FlowmagError(f"frame {number}: {error}") from error
+        return np.array(found).reshape(-1, 2)
 
     def displacement(self, frame: ArrayLike) -> FloatArray:
         planes = _planes(frame)
@@ -207,6 +227,8 @@ class _Region:
                 f"another shape"
             )
         surroundings = self._surroundings(planes)
+        if self._is_flat(surroundings - surroundings.mean(axis=(1, 2), keepdims=True), planes):
+            raise FlowmagError("no displacement can be measured: it is of one value there")
         moved = self._nearest(surroundings)
         spline = np.stack([ndimage.spline_filter(plane, order=5) for plane in surroundings])
         for _ in range(30):
@@ -245,11 +267,20 @@ class _Region:
             score = score - mean * (reference * self._window).sum()
         floor = 1e-6 * np.max(power) + np.finfo(float).tiny
         score = score / np.sqrt(np.maximum(power, floor))
+        if not score.max() > 0:
+            raise FlowmagError(
+                "no displacement can be measured: nothing there resembles the region"
+            )
         # Along stripes all displacements fit alike: the smallest of equals is the one to take.
         offset = np.arange(-self._search, self._search + 1) / max(self._search, 1)
         score -= 1e-3 * score.max() * (offset[:, None] ** 2 + offset**2)
         dy, dx = np.unravel_index(np.argmax(score), score.shape)
         return np.array([dx, dy], dtype=np.float64) - self._search
+
+    @staticmethod
+    def _is_flat(change: FloatArray, planes: FloatArray) -> bool:
+        # Not 0: the mean of equal values is off by a rounding error.
+        return not np.abs(change).max() > 1e-12 * np.abs(planes).max()
 
     def _windowed(self, planes: FloatArray) -> FloatArray:
         mean = (planes * self._window).sum(axis=(1, 2)) / self._window.sum()

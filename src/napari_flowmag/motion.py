@@ -108,6 +108,7 @@ def measure_motion(
     *,
     fps: float | None = None,
     search: int = 16,
+    start: int = 0,
 ) -> list[Motion]:
     """Measure how each region of a mask moved; see :func:`~napari_flowmag.measure.displacements`.
 
@@ -123,11 +124,14 @@ def measure_motion(
         Frames a second.
     search
         Largest displacement that is looked for, px.
+    start
+        Number of the first frame, for what is said of one that cannot be measured.
 
     Raises
     ------
     FlowmagError
-        If the mask does not fit, or a region has no structure.
+        If the mask does not fit, a region has no structure, or a frame cannot be measured, such as
+        a black one.
     """
     regions = regions_of(mask)
     moved: dict[int, list[NDArray[np.float64]]] = {label: [] for label in regions}
@@ -135,7 +139,8 @@ def measure_motion(
     # A region is prepared anew for each few pictures, which takes less time than one of them does.
     while some := list(itertools.islice(pictures, _TOGETHER)):
         for label, region in regions.items():
-            moved[label].extend(displacements(reference, some, region, search=search))
+            at = start + len(moved[label])
+            moved[label].extend(displacements(reference, some, region, search=search, start=at))
     return [Motion(label, np.array(places).reshape(-1, 2), fps) for label, places in moved.items()]
 
 

@@ -103,8 +103,9 @@ def to_array(values: Tensor, dtype: np.dtype[Any]) -> NDArray[Any]:
 
 def as_type(values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
     """Convert values into a type: rounded and clipped for whole numbers, halved for booleans."""
-    if values.dtype == dtype:
-        return values  # also because float64 cannot hold every 64-bit number
+    if values.dtype.newbyteorder("=") == dtype.newbyteorder("="):
+        # also because float64 cannot hold every 64-bit number
+        return values.astype(dtype, copy=False)
     if dtype.kind == "f":
         return values.astype(dtype)
     if dtype.kind == "b":

@@ -77,10 +77,11 @@ class Recorded:
             result: Tensor = getattr(self._magnifier, name)(*filled(inputs, iter(others)))
             return result
 
+        # That sizes become constants is what is wanted. For good, as what puts filters back does so
+        # for all threads, whatever they have set meanwhile.
+        warnings.filterwarnings("ignore", category=_jit.TracerWarning)
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # that sizes become constants is what is wanted
-                return _replay_of(act, given)
+            return _replay_of(act, given)
         except Cancelled:
             raise
         except Exception as error:  # whatever torch's recorder, which it gives up, comes to raise

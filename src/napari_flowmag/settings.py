@@ -16,6 +16,9 @@ from napari_flowmag.tiles import MIN_TILE
 REFERENCES = ("first", "mean", "median", "previous")
 """References that are named; an integer picks a frame of the clip."""
 
+MOST_ALPHA = 1e6
+"""Largest magnification: far beyond what any motion can be seen at, and safe to compute with."""
+
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 
 
@@ -178,14 +181,19 @@ def check_alpha(alpha: float) -> None:
     Raises
     ------
     FlowmagError
-        If it is negative or not a number.
+        If it is negative, not a number, or above `MOST_ALPHA`.
     """
-    if not (math.isfinite(alpha) and alpha >= 0):
-        raise FlowmagError(f"alpha {alpha:g}: give a number of 0 or more")
+    if not 0 <= alpha <= MOST_ALPHA:
+        raise FlowmagError(f"alpha {alpha:g}: give a number from 0 to {MOST_ALPHA:,.0f}")
 
 
 def _reference(value: Any) -> int | str:
-    return value if isinstance(value, str) else operator.index(value)
+    try:
+        return value if isinstance(value, str) else operator.index(value)
+    except TypeError as error:
+        raise FlowmagError(
+            f"reference {value}: give a frame's number or {', '.join(REFERENCES)}"
+        ) from error
 
 
 def _floats(values: Any) -> tuple[float, ...]:

@@ -32,7 +32,7 @@ def side_by_side(
     items : sequence
         As many as there are workers, or more.
     workers : int
-        Number of threads; they share the threads of the one that calls.
+        Number of threads; they share the process's.
 
     Returns
     -------
@@ -58,11 +58,28 @@ def side_by_side(
         return list(results)
 
 
+def process_threads() -> int:
+    """Return the number of threads that torch computes with in this process.
+
+    A thread keeps the number that it finds when it first computes: where others were sharing
+    theirs, a share. The calling thread has the process's from now on.
+    """
+    with _sharing:
+        return _process_threads()
+
+
+def _process_threads() -> int:
+    with ThreadPoolExecutor(1) as new:
+        threads = new.submit(torch.get_num_threads).result()
+    torch.set_num_threads(threads)
+    return threads
+
+
 @contextmanager
 def _share_of(workers: int) -> Iterator[None]:
     """Lower the process's number of threads to a worker's share."""
     with _sharing:
-        threads = torch.get_num_threads()
+        threads = _process_threads()
         torch.set_num_threads(max(threads // workers, 1))
         try:
             yield

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from napari_flowmag.errors import FlowmagError
 from napari_flowmag.frames import as_frames
 from napari_flowmag.masks import dilate, distance, feather
-from napari_flowmag.settings import check_alpha
+from napari_flowmag.settings import MOST_ALPHA, check_alpha
 
 if TYPE_CHECKING:
     import torch
@@ -326,7 +326,7 @@ def _alpha(alpha: float | ArrayLike, size: tuple[int, int]) -> float | NDArray[n
         raise FlowmagError(
             f"the alpha map has shape {values.shape}, the frames have {size[0]} × {size[1]} pixels"
         )
-    bad = values[~(np.isfinite(values) & (values >= 0))]
+    bad = values[~((values >= 0) & (values <= MOST_ALPHA))]
     if bad.size:
         check_alpha(float(bad[0]))
     return values.astype(np.float32) if values.ndim else float(values)

@@ -81,7 +81,8 @@ def value_range(
         colours = len(frames.channels) * frames.group // count  # of the samples of a picture
         low = low.reshape(-1, frames.group)[:, :colours].min(axis=1).repeat(frames.group)
         high = high.reshape(-1, frames.group)[:, :colours].max(axis=1).repeat(frames.group)
-    if not float(np.max(high - low)) < float(np.finfo(np.float32).max) / 4:
+    # Reading between pixels overshoots: the finest detail has up to nine times its height.
+    if not float(np.max(high - low)) < float(np.finfo(np.float32).max) / 64:
         raise FlowmagError(
             f"values from {low.min():g} to {high.max():g} are too far apart: rescale the clip"
         )
@@ -276,18 +277,27 @@ def _sampling_view(
     channels = (*moved, *(c for c in seen if c not in moved))
     motion = tuple(channels.index(c) for c in seen)
     low, width = _low_and_width(channels, limits)
-    exact = np.can_cast(dtype, np.float32)
-    zero = np.zeros_like(low) if exact else low
-    black = (low - zero)[list(motion)]
-    white = black + width[list(motion)]
+    # float32 has its digits for what values differ by, not for an offset that all share.
+    zero = low.clip(0, None) + (low + width).clip(None, 0)  # of all values the one nearest to 0
+    if dtype.itemsize == 1:
+        zero = np.zeros_like(low)
+    elif np.can_cast(dtype, np.float32):
+        zero = zero.astype(np.float32).astype(np.float64)  # as it will be taken off
+    black = (low - zero)[list(motion)].astype(np.float32)
+    white = ((low - zero) + width)[list(motion)].astype(np.float32)
+    if not (white > black).all():
+        raise FlowmagError(
+            f"values from {low.min():g} to {(low + width).max():g} are too close together: "
+            "rescale the clip"
+        )
     return View(
         channels,
         tuple(range(len(moved))),
         motion,
         zero,
         np.ones_like(low),
-        black.astype(np.float32),
-        white.astype(np.float32),
+        black,
+        white,
     )
 
 

@@ -85,12 +85,14 @@ def measure(
     (first,) = pictures_of(source, channel, part.z, at, at + 1)
     regions = _with_structure(first, None if mask is None else read_mask(mask), search)
     frames = pictures_of(source, channel, part.z, part.start, part.stop)
-    motions = measure_motion(first, frames, regions, fps=source.fps, search=search)
+    motions = measure_motion(
+        first, frames, regions, fps=source.fps, search=search, start=part.start
+    )
     moved = None
     if after is not None:
         there = (part.start - part.shift, part.stop - part.shift)
         frames = pictures_of(after, channel, part.second_z, *there)
-        moved = measure_motion(first, frames, regions, search=search)
+        moved = measure_motion(first, frames, regions, search=search, start=there[0])
     factors = _factors(motions, moved, search)
     height, width = source.pixel_shape
     unit = source.unit or "px"
