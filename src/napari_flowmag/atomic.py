@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from glob import escape
 from pathlib import Path
 
 from napari_flowmag.errors import FlowmagError
+
+_FORGOTTEN = 24 * 3600
+"""Seconds without a change after which nobody is taken to be writing a file any more."""
 
 
 @contextmanager
@@ -20,6 +24,7 @@ def replacing(path: Path) -> Iterator[Path]:
     file and a folder can be written. Where `path` is a link, what it leads to is replaced.
     """
     path = _behind_links(path)
+    _discard_forgotten(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     _remove(temporary)
     try:
@@ -61,6 +66,14 @@ def discard_parts(*paths: Path) -> None:
     for path in map(_behind_links, paths):
         for part in path.parent.glob(f".{escape(path.name)}.*.part"):
             _remove(part)
+
+
+def _discard_forgotten(path: Path) -> None:
+    """Remove parts whose writers were killed long ago: on large clips they are gigabytes."""
+    for part in path.parent.glob(f".{escape(path.name)}.*.part"):
+        with suppress(OSError):
+            if time.time() - part.stat().st_mtime > _FORGOTTEN:
+                _remove(part)
 
 
 def _behind_links(path: Path) -> Path:

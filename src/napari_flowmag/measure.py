@@ -50,6 +50,10 @@ class Factor:
     count: int = 1
 
 
+class UnmeasurableError(FlowmagError):
+    """A frame shows nothing that could be the region."""
+
+
 def displacement(
     reference: ArrayLike, frame: ArrayLike, mask: ArrayLike | None = None, *, search: int = 16
 ) -> FloatArray:
@@ -215,8 +219,8 @@ class _Region:
         for number, frame in enumerate(frames, start):
             try:
                 found.append(self.displacement(frame))
-            except FlowmagError as error:
-                raise FlowmagError(f"frame {number}: {error}") from error
+            except UnmeasurableError as error:
+                raise UnmeasurableError(f"frame {number}: {error}") from error
         return np.array(found).reshape(-1, 2)
 
     def displacement(self, frame: ArrayLike) -> FloatArray:
@@ -228,7 +232,7 @@ class _Region:
             )
         surroundings = self._surroundings(planes)
         if self._is_flat(surroundings - surroundings.mean(axis=(1, 2), keepdims=True), planes):
-            raise FlowmagError("no displacement can be measured: it is of one value there")
+            raise UnmeasurableError("no displacement can be measured: it is of one value there")
         moved = self._nearest(surroundings)
         spline = np.stack([ndimage.spline_filter(plane, order=5) for plane in surroundings])
         for _ in range(30):

@@ -304,10 +304,15 @@ def read_mask(path: str | Path) -> NDArray[Any]:
     Raises
     ------
     FlowmagError
-        If the file cannot be read or has depth or channels.
+        If the file cannot be read, has depth or channels, or is of a lossy format.
     """
-    from napari_flowmag.io import read_clip
+    from napari_flowmag.io import LOSSY, read_clip
 
+    if Path(path).suffix.lower() in LOSSY:
+        raise FlowmagError(
+            f"mask {path}: this format changes values, and what was 0 is so no more: "
+            "save the mask as .png or .tif"
+        )
     clip = read_clip(Path(path))
     if any(clip.sizes[a] > 1 for a in clip.axes if a in "ZC"):
         raise FlowmagError(

@@ -61,7 +61,10 @@ def test_no_output_from_a_run_that_was_ended(words, tmp_path, number):
         assert left == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+ENDING = [signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)]
+
+
+@pytest.mark.parametrize("number", ENDING)
 def test_an_older_output_survives_an_interrupt(words, tmp_path, monkeypatch, capsys, number):
     older = tmp_path / "results" / "out.tif"
     tifffile.imwrite(older, np.ones((2, 3), np.uint8))

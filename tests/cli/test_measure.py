@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import csv
 import json
+from fractions import Fraction
 
+import av
 import numpy as np
 import pytest
 import tifffile
@@ -154,7 +156,7 @@ def test_motion_as_far_as_is_looked_for_gives_no_factor(clips, capsys):
     line = f"clip.tif --magnified {clips}/magnified.tif --search 2"
     (row,), told = measured(clips, capsys, line)
     assert row["factor"] is None
-    assert "region 4 moves as far as --search looks, 2 px: raise it" in told
+    assert "region 4, magnified, moves as far as --search looks, 2 px: raise it" in told
 
 
 def test_a_region_without_structure_is_named_and_left_out(clips, capsys):
@@ -181,7 +183,8 @@ def test_a_region_without_structure_is_named_and_left_out(clips, capsys):
         ("give 1 px or more", "clip.tif --search 0"),
         ("differs from", "clip.tif --magnified mask.tif"),
         ("there is no such file", "missing.tif"),
-        ("frames 30 to 31", "clip.tif --reference 30"),
+        ("--reference 30: ", "clip.tif --reference 30"),
+        ("--reference -1: ", "clip.tif --reference=-1"),
         ("missing.tif", "clip.tif --mask missing.tif"),
     ],
 )
@@ -192,3 +195,40 @@ def test_bad_input_is_one_line(words, line, clips, capsys, monkeypatch):
     assert words in error
     assert error.count("\n") == 1
     assert not (clips / "motion.xls").exists()
+
+
+def test_one_frame_shows_no_motion(tmp_path, capsys):
+    path = tmp_path / "slices.tif"
+    pictures = np.random.default_rng(0).integers(0, 99, (5, 30, 40)).astype(np.uint8)
+    tifffile.imwrite(path, pictures, imagej=True, metadata={"axes": "ZYX", "spacing": 0.5})
+    assert main(["measure", str(path)]) == 2
+    assert "one frame (of 5 slices), which shows no motion" in capsys.readouterr().err
+    assert main(["magnify", str(path), "-o", str(tmp_path / "out.tif"), "--alpha", "2"]) == 0
+    told = capsys.readouterr()
+    assert "save it with frames in their place" in told.err
+    assert "out.tif: 1 frame, ×2" in told.out
+
+
+def test_frames_of_unequal_length_are_told_of(tmp_path, capsys):
+    path = tmp_path / "phone.mkv"
+    picture = np.random.default_rng(0).integers(0, 255, (64, 64, 3)).astype(np.uint8)
+    with av.open(str(path), "w") as video:
+        stream = video.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
+        for time in (0, 40, 80, 200, 320):
+            frame = av.VideoFrame.from_ndarray(picture)
+            frame.pts, frame.time_base = time, Fraction(1, 1000)
+            video.mux(stream.encode(frame))
+        video.mux(stream.encode())
+    assert main(["measure", str(path)]) == 0
+    assert "its frames last 40 to 120 ms" in capsys.readouterr().err
+
+
+def test_what_was_magnified_beyond_the_search_has_no_factor(clips, capsys):
+    far = str(clips / "far.tif")
+    words = ["magnify", str(clips / "clip.tif"), "-o", far, "--alpha", "60"]
+    assert main([*words, "--model", "warp-bilinear:lucas_kanade"]) == 0
+    capsys.readouterr()
+    (row,), told = measured(clips, capsys, f"clip.tif --magnified {far} --search 8")
+    assert row["factor"] is None
+    assert "region 4, magnified, moves as far" in told

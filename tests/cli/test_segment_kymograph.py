@@ -4,11 +4,13 @@ import csv
 import json
 
 import numpy as np
+import PIL.Image
 import pytest
 import tifffile
 
 from napari_flowmag.cli import main
 from napari_flowmag.kymograph import kymograph
+from napari_flowmag.strength import read_mask
 
 
 @pytest.fixture
@@ -80,7 +82,7 @@ def test_a_second_clip_of_another_size_is_refused(clip, tmp_path, capsys):
     tifffile.imwrite(other, binned, imagej=True, metadata={"axes": "TYX"})
     words = ["kymograph", str(clip), "--line", "5,5,25,5", "--compare", str(other)]
     assert main([*words, "-o", str(tmp_path / "xt.png")]) == 2
-    assert "differ in the size of their frames" in capsys.readouterr().err
+    assert "80×60 px cannot be compared with frames of 40×30 px" in capsys.readouterr().err
     assert not (tmp_path / "xt.png").exists()
 
 
@@ -156,3 +158,30 @@ def test_no_window_without_a_screen(clip, monkeypatch, capsys):
     assert main(["gui", str(clip)]) == 2
     assert "no screen" in capsys.readouterr().err
     assert main(["gui", "none.tif"]) == 2
+
+
+def test_labels_are_written_where_they_come_back_as_they_are(clip, tmp_path, capsys):
+    words = ["segment", str(clip), "--point", "40,30", "--not-point", "5,5", "--label", "300", "-o"]
+    assert main([*words, str(tmp_path / "mask.png")]) == 0
+    assert set(np.unique(read_mask(tmp_path / "mask.png"))) == {0, 300}
+    for name in ("mask.mp4", "mask.jpg"):
+        assert main([*words, str(tmp_path / name)]) == 2
+        assert "write .tif or .png" in capsys.readouterr().err
+        assert not (tmp_path / name).exists()
+
+
+def test_a_mask_of_a_lossy_format_is_refused(clip, tmp_path, capsys):
+    PIL.Image.fromarray(np.eye(60, 80, dtype=np.uint8)).save(tmp_path / "mask.jpg")
+    out = tmp_path / "out.tif"
+    words = ["magnify", str(clip), "-o", str(out), "--alpha", "2"]
+    assert main([*words, "--mask", str(tmp_path / "mask.jpg")]) == 2
+    assert "save the mask as .png or .tif" in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_points_that_take_each_other_back_find_nothing(clip, tmp_path, capsys):
+    words = ["segment", str(clip), "--point", "40,30", "--not-point", "40,30"]
+    assert main([*words, "-o", str(tmp_path / "mask.tif")]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "nothing was found there" in error

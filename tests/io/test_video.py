@@ -65,6 +65,15 @@ def test_frames_of_varying_length_are_all_there_at_the_mean_rate(tmp_path, encod
         assert len(clip) == len(levels)
         mean = (len(levels) - 1) / (times[-1] - times[0]) * 1000
         assert clip.fps == pytest.approx(mean, rel=1e-6)
+        steps = np.diff(times)
+        assert clip.metadata["frame_durations_ms"] == pytest.approx((steps.min(), steps.max()))
+
+
+@pytest.mark.parametrize("step", [40, 100 / 3])  # 33 and 34 ms, as whole milliseconds go
+def test_frames_of_one_length_need_no_word(tmp_path, encode, levels, step):
+    times = (np.arange(len(levels)) * step).round().astype(int).tolist()
+    clip = read_clip(encode(tmp_path / "a.mkv", "libx264", "yuv420p", times=times))
+    assert "frame_durations_ms" not in clip.metadata
 
 
 def test_frames_without_time_stamps_are_found_by_counting(tmp_path, encode, levels):

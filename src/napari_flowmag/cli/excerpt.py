@@ -61,7 +61,11 @@ def choose(
     if second is None:
         return Excerpt(start or 0, len(clip) if stop is None else stop, z or 0)
     if any(clip.sizes[axis] != second.sizes[axis] for axis in "YX"):
-        raise FlowmagError(f"{clip.name} and {second.name} differ in the size of their frames")
+        sizes = [f"{each.sizes['X']}×{each.sizes['Y']} px" for each in (clip, second)]
+        raise FlowmagError(
+            f"frames of {sizes[0]} cannot be compared with frames of {sizes[1]}: give a clip and "
+            "what was made of it"
+        )
     made = _settings(clip, second)
     begin, end = _shown(clip, second, made, start, stop)
     start, stop = begin if start is None else start, end if stop is None else stop

@@ -58,6 +58,7 @@ def kymograph(
     """Draw what lies along a line over time: an x-t slice."""
     from napari_flowmag.cli.excerpt import choose
     from napari_flowmag.cli.outputs import check_output
+    from napari_flowmag.cli.remarks import remark_on
     from napari_flowmag.io import read_clip
     from napari_flowmag.kymograph import kymograph as sample
     from napari_flowmag.kymograph import sample_distance
@@ -66,6 +67,7 @@ def kymograph(
     points = _line(line)
     check_output(output, clip, compare)
     first = read_clip(clip, fps=fps)
+    remark_on(first, clip)
     second = None if compare is None else read_clip(compare, fps=fps)
     part = choose(first, second, start, stop, z)
     size = first.pixel_shape

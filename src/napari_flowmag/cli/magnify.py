@@ -218,11 +218,13 @@ def _run(
 ) -> dict[str, Any]:
     from napari_flowmag.cli.outputs import check_output, try_to_write
     from napari_flowmag.cli.progress import progress_bar
+    from napari_flowmag.cli.remarks import remark_on
     from napari_flowmag.io import open_writer, read_clip
     from napari_flowmag.magnify import magnify_clip
 
     check_output(output, path, settings.mask)
     clip = read_clip(path, fps=fps)
+    remark_on(clip, path)
     start = partial(magnify_clip, clip, settings, notify=lambda line: print(line, file=sys.stderr))
     job = start()
     original = clip if settings.z is None else clip.at_depth(settings.z)
@@ -283,10 +285,14 @@ def _summary(
 def _sentence(summary: dict[str, Any]) -> str:
     weights = summary["sha256"][:8] if summary["sha256"] else "no weights"
     return (
-        f"{summary['output']}: {summary['frames']} frames, ×{summary['alpha']:g}, model "
+        f"{summary['output']}: {_counted(summary['frames'])}, ×{summary['alpha']:g}, model "
         f"{summary['model']} ({weights}), {summary['seconds']:.1f} s, "
         f"{summary['frames_per_second']:.1f} frames/s"
     )
+
+
+def _counted(frames: int) -> str:
+    return "1 frame" if frames == 1 else f"{frames} frames"
 
 
 def parse_reference(text: str) -> int | str:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_flowmag.cli.excerpt import Excerpt
+    from napari_flowmag.clip import Clip
     from napari_flowmag.measure import Factor
     from napari_flowmag.motion import Motion
 
@@ -68,7 +69,9 @@ def measure(
     from napari_flowmag.cli.excerpt import choose
     from napari_flowmag.cli.kymograph import pictures_of
     from napari_flowmag.cli.outputs import check_output
+    from napari_flowmag.cli.remarks import one_frame, remark_on
     from napari_flowmag.io import read_clip
+    from napari_flowmag.measure import UnmeasurableError
     from napari_flowmag.motion import measure_motion, write_motion
     from napari_flowmag.strength import read_mask
 
@@ -79,9 +82,14 @@ def measure(
             raise FlowmagError(f"{output}: give a name that ends in .csv")
         check_output(output, clip, mask, magnified)
     source = read_clip(clip, fps=fps)
+    if len(source) == 1:
+        raise FlowmagError(f"{clip}: {one_frame(source)}")
+    remark_on(source, clip)
     after = None if magnified is None else read_clip(magnified)
     part = choose(source, after, start, stop, z)
     at = _reference(part, reference, after is not None)
+    if not 0 <= at < len(source):
+        raise FlowmagError(f"--reference {at}: {clip} has {len(source)} frames, counted from 0")
     (first,) = pictures_of(source, channel, part.z, at, at + 1)
     regions = _with_structure(first, None if mask is None else read_mask(mask), search)
     frames = pictures_of(source, channel, part.z, part.start, part.stop)
@@ -92,8 +100,12 @@ def measure(
     if after is not None:
         there = (part.start - part.shift, part.stop - part.shift)
         frames = pictures_of(after, channel, part.second_z, *there)
-        moved = measure_motion(first, frames, regions, search=search, start=there[0])
-    factors = _factors(motions, moved, search)
+        try:
+            moved = measure_motion(first, frames, regions, search=search, start=there[0])
+        except UnmeasurableError as error:  # such as torn by too large a factor
+            print(f"{magnified}: {error}; no factor", file=sys.stderr)
+    asked = None if after is None else _asked(after)
+    factors = _factors(motions, moved, search, asked)
     height, width = source.pixel_shape
     unit = source.unit or "px"
     # Pixels need not be as high as wide: each component has a size of its own.
@@ -143,17 +155,30 @@ def _with_structure(first: Any, mask: NDArray[Any] | None, search: int) -> NDArr
     return np.where(np.isin(mask, list(reasons)), 0, mask)
 
 
-def _factors(motions: list[Motion], moved: list[Motion] | None, search: int) -> list[Factor | None]:
+def _asked(after: Clip) -> float | None:
+    """Return the factor that a clip was magnified by, where it tells."""
+    made = (after.metadata.get("provenance") or {}).get("settings") or {}
+    alpha = made.get("alpha")
+    return alpha if isinstance(alpha, float | int) and not made.get("mask") else None
+
+
+def _factors(
+    motions: list[Motion], moved: list[Motion] | None, search: int, asked: float | None
+) -> list[Factor | None]:
     """Return the factor of each region, None where it moves too little or too far to have one."""
     # Beyond the search lies what is not looked for, and whatever resembles it is found instead.
-    far = {
-        motion.label
-        for motion in (*motions, *(moved or ()))
-        if np.abs(motion.displacement).max() >= search - 0.5
-    }
-    for label in sorted(far):
+    reaches = [(motion.label, motion, 1.0, "") for motion in motions]
+    reaches += [(motion.label, motion, asked or 0.0, ", magnified,") for motion in motions]
+    reaches += [(motion.label, motion, 1.0, ", magnified,") for motion in moved or ()]
+    far: dict[int, str] = {}
+    for label, motion, times, which in reaches:
+        if times * np.abs(motion.displacement).max() >= search - 0.5:
+            far.setdefault(label, which)
+    for label, which in sorted(far.items()):
         name = f"region {label}" if label else "the frame"
-        print(f"{name} moves as far as --search looks, {search} px: raise it", file=sys.stderr)
+        print(
+            f"{name}{which} moves as far as --search looks, {search} px: raise it", file=sys.stderr
+        )
     if moved is None:
         return [None] * len(motions)
     both = zip(motions, moved, strict=True)

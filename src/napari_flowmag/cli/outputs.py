@@ -28,6 +28,8 @@ def check_output(output: Path, *inputs: str | Path | None) -> None:
         If there is no folder for the output, or an input would be lost: the output is the input, a
         folder around it, or one of its pictures.
     """
+    if output.name == "":
+        raise FlowmagError(f"output '{output}': give it a name")
     folder = output.absolute().parent
     if not folder.is_dir():
         raise FlowmagError(f"{output}: there is no folder {folder}: make it first")

@@ -20,7 +20,12 @@ def segment(
     clip: Annotated[Path, typer.Argument(metavar="CLIP", help="The clip.", show_default=False)],
     output: Annotated[
         Path,
-        typer.Option("--output", "-o", help="Mask to write, such as mask.tif.", show_default=False),
+        typer.Option(
+            "--output",
+            "-o",
+            help="Mask to write, such as mask.tif or mask.png.",
+            show_default=False,
+        ),
     ],
     point: Annotated[
         list[str] | None, typer.Option(metavar="X,Y", help="A point of the object, px from 0.")
@@ -54,9 +59,8 @@ def segment(
 ) -> None:
     """Find an object from points and boxes, as a mask for flowmag magnify."""
     from napari_flowmag.cli.outputs import check_output
-    from napari_flowmag.clip import Clip
     from napari_flowmag.frames import as_frames
-    from napari_flowmag.io import read_clip, write_clip
+    from napari_flowmag.io import LOSSY, read_clip
     from napari_flowmag.segment import Prompt, change_size
 
     prompt = Prompt(
@@ -66,6 +70,8 @@ def segment(
     )
     if not 1 <= label <= _LARGEST:
         raise FlowmagError(f"--label {label}: give a number from 1 to {_LARGEST}")
+    if output.suffix.lower() in LOSSY:
+        raise FlowmagError(f"{output}: labels must come back as they are: write .tif or .png")
     check_output(output, clip)
     source = read_clip(clip)
     frames = as_frames(source.frames, source.axes)
@@ -81,7 +87,7 @@ def segment(
         raise FlowmagError("nothing was found there: give more points, or a box")
     labels = np.zeros(found.shape, np.uint16) if add_to is None else _labels(add_to, found.shape)
     labels[found] = label
-    write_clip(Clip.from_array(labels[None], "TYX", name=output.stem), output)
+    _write(labels, output)
     rows, columns = np.nonzero(found)
     summary = {
         "output": str(output),
@@ -94,6 +100,19 @@ def segment(
         if as_json
         else f"{output}: label {label}, {summary['pixels']} px within {summary['box']}"
     )
+
+
+def _write(labels: NDArray[np.uint16], output: Path) -> None:
+    from napari_flowmag.atomic import write_atomically
+    from napari_flowmag.clip import Clip
+    from napari_flowmag.io import write_clip
+
+    if output.suffix.lower() == ".png":
+        import imagecodecs
+
+        write_atomically(output, bytes(imagecodecs.png_encode(labels)))
+    else:
+        write_clip(Clip.from_array(labels[None], "TYX", name=output.stem), output)
 
 
 def _labels(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint16]:

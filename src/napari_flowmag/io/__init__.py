@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = [
+    "LOSSY",
     "Writer",
     "is_clip",
     "open_writer",
@@ -53,6 +54,9 @@ _FORMATS = (
     _Format("picture", (".png", ".jpg", ".jpeg", ".bmp"), "images", None),
     _FOLDER,
 )
+
+LOSSY = (".jpg", ".jpeg", ".mp4", ".m4v")
+"""Files whose values are not quite those that were saved: no place for labels."""
 
 
 def readable_suffixes() -> tuple[str, ...]:

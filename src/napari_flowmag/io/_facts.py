@@ -24,9 +24,11 @@ def facts_of(clip: Clip, provenance: dict[str, Any] | None) -> dict[str, Any]:
     }
 
 
-def dump_facts(clip: Clip, provenance: dict[str, Any] | None, indent: int | None = None) -> str:
-    """Return the facts as JSON text."""
-    return json.dumps(facts_of(clip, provenance), indent=indent, default=str)
+def dump_facts(
+    clip: Clip, provenance: dict[str, Any] | None, indent: int | None = None, **more: Any
+) -> str:
+    """Return the facts, and what only one format has to note, as JSON text."""
+    return json.dumps(facts_of(clip, provenance) | more, indent=indent, default=str)
 
 
 def load_facts(text: str | None) -> dict[str, Any]:

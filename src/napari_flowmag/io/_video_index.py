@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     import av
 
 _HIDDEN_FRAMES = ("vp8",)  # codecs with packets that show nothing: counting packets would not do
+_EVEN = 0.1  # by which steps in time may differ, as a share of the shortest
 _RATE_TOLERANCE = 1e-3  # time stamps in milliseconds give 29.97003, the header says 30000/1001
 
 
@@ -22,7 +24,8 @@ class VideoIndex:
 
     `times` are their time stamps in order; None if the file has none that can be relied on, so that
     frames are found by counting. `keys` are the time stamps at which decoding can begin. `aspect`
-    is the width of a stored pixel over its height; None if the file does not tell.
+    is the width of a stored pixel over its height; None if the file does not tell. `durations` are
+    the shortest and the longest time from one frame to the next in ms, where they clearly differ.
     """
 
     count: int
@@ -31,6 +34,7 @@ class VideoIndex:
     fps: float | None
     comment: str | None
     aspect: Fraction | None
+    durations: tuple[float, float] | None
 
 
 def file_url(path: Path) -> str:
@@ -83,6 +87,7 @@ def scan(path: Path) -> VideoIndex:
             fps=_mean_rate(ordered, stream),
             comment=container.metadata.get("comment"),
             aspect=stream.sample_aspect_ratio or None,
+            durations=_uneven(ordered, stream),
         )
 
 
@@ -134,6 +139,19 @@ def _decode_all(path: Path) -> tuple[list[int | None], list[int | None]]:
             if frame.key_frame:
                 keys.append(frame.pts)
     return times, keys
+
+
+def _uneven(times: tuple[int, ...] | None, stream: av.VideoStream) -> tuple[float, float] | None:
+    """Return the shortest and the longest step in time in ms, None where all are about equal."""
+    if not times or len(times) < 3 or not stream.time_base:
+        return None
+    steps = [later - earlier for earlier, later in itertools.pairwise(times)]
+    tick = 1000 * float(stream.time_base)
+    shortest, longest = min(steps), max(steps)
+    # Times are whole ticks: equal steps may be one tick apart.
+    if longest - shortest <= max(1, _EVEN * shortest):
+        return None
+    return round(tick * shortest, 3), round(tick * longest, 3)
 
 
 def _mean_rate(times: tuple[int, ...] | None, stream: av.VideoStream) -> float | None:

@@ -69,11 +69,12 @@ def sink(
     with av.open(
         file_url(temporary), "w", format="mp4", options={"movflags": "+faststart"}
     ) as container:
-        container.metadata["comment"] = dump_facts(like, provenance)
+        shown = [like.sizes[a] for a in "YX"]
+        container.metadata["comment"] = dump_facts(like, provenance, size=shown)
         container.metadata["title"] = like.name
         rate = Fraction(playback_rate(like.fps)).limit_denominator(1001)
         stream = container.add_stream("libx264", rate=rate, options=_QUALITY)
-        stream.width, stream.height = (_even(like.sizes[a]) for a in "XY")
+        stream.width, stream.height = (padded_side(like.sizes[a]) for a in "XY")
         stream.pix_fmt = "yuv420p"
         context = stream.codec_context
         context.color_primaries = context.color_trc = context.colorspace = _BT709
@@ -93,7 +94,8 @@ def sink(
         container.mux(stream.encode())
 
 
-def _even(side: int) -> int:
+def padded_side(side: int) -> int:
+    """Return the side of the picture that is stored for one of this side, in px."""
     return max(_SMALLEST, side + side % 2)
 
 
@@ -119,7 +121,7 @@ def _video_frame(frame: NDArray[np.uint8], axes: str) -> av.VideoFrame:
     if picture.ndim == 2:
         picture = np.repeat(picture[..., None], 3, axis=-1)
     height, width = picture.shape[:2]
-    padding = ((0, _even(height) - height), (0, _even(width) - width), (0, 0))
+    padding = ((0, padded_side(height) - height), (0, padded_side(width) - width), (0, 0))
     picture = np.pad(picture[..., :3], padding, mode="edge")
     rgb = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
     return rgb.reformat(format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG")

@@ -19,6 +19,7 @@ from napari_flowmag.io._facts import clip_name, load_facts, picture_facts
 from napari_flowmag.io._lazy import PerProcess, lazy_frames
 from napari_flowmag.io._truncation import is_cut_off
 from napari_flowmag.io._video_index import VideoIndex, open_video, scan
+from napari_flowmag.io.mp4 import padded_side
 
 if TYPE_CHECKING:
     import av
@@ -33,7 +34,7 @@ def read(path: Path) -> Clip:
 
     Grey formats give a clip without colour samples; more than 8 bits give uint16, colour scaled to
     the whole of it and grey as stored. The frame rate is the mean one: a video with frames of
-    varying length keeps every frame.
+    varying length keeps every frame, and its metadata tell the shortest and the longest.
 
     Raises
     ------
@@ -52,25 +53,38 @@ def read(path: Path) -> Clip:
         reason = getattr(error, "strerror", None) or error
         raise FlowmagError(f"{path} is not a video, cut off or damaged: {reason}") from error
     axes = "TYXS" if first.ndim == 3 else "TYX"
-    shape = (index.count, *first.shape)
-    facts = picture_facts({"fps": index.fps, **load_facts(index.comment)})
+    noted = load_facts(index.comment)
+    height, width = _without_padding(first.shape[:2], noted.get("size"))
+    shape = (index.count, height, width, *first.shape[2:])
+    facts = picture_facts({"fps": index.fps, **noted})
+    if index.durations is not None and "fps" not in noted:
+        facts["metadata"]["frame_durations_ms"] = index.durations
     if index.aspect is not None and index.aspect != 1:
         turned = decoder.get().quarters % 2
         facts["metadata"]["pixel_aspect"] = str(1 / index.aspect if turned else index.aspect)
     return Clip(
-        lazy_frames(_Planes(decoder).read, axes, shape, first.dtype, path.name),
+        lazy_frames(_Planes(decoder, (height, width)).read, axes, shape, first.dtype, path.name),
         axes,
         name=clip_name(path),
         **facts,
     )
 
 
+def _without_padding(stored: tuple[int, ...], noted: object) -> tuple[int, ...]:
+    """Return the size of the pictures that flowmag padded for the encoder; else what is stored."""
+    if not (isinstance(noted, list) and all(isinstance(side, int) for side in noted)):
+        return stored
+    return tuple(noted) if stored == tuple(map(padded_side, noted)) else stored
+
+
 @dataclass(frozen=True)
 class _Planes:
     decoder: PerProcess[_Decoder]
+    size: tuple[int, int]
 
     def read(self, t: int, z: int) -> NDArray[Any]:
-        return self.decoder.get().frame(t)
+        height, width = self.size
+        return self.decoder.get().frame(t)[:height, :width]
 
 
 class _Decoder:

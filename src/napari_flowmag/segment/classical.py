@@ -59,6 +59,8 @@ class AppearanceSegmenter:
 
         prompt.check_size(*prepared.size)
         inside, outside, allowed = _seeds(prepared, prompt)
+        if not (inside.any() and outside.any()):  # points inside and outside take each other back
+            return np.zeros(prepared.size, bool)
         looks = prepared.features.reshape(-1, prepared.features.shape[-1])
         share = _nearer(looks, looks[inside.ravel()], looks[outside.ravel()])
         found = inside

@@ -11,7 +11,7 @@ from types import FrameType
 
 @contextlib.contextmanager
 def stop_signal() -> Iterator[threading.Event]:
-    """Set an event on SIGINT or SIGTERM, instead of what they do otherwise.
+    """Set an event on SIGINT and on what asks to end, instead of what they do otherwise.
 
     The second signal of a kind acts as ever, so a job that hangs can still be stopped. Outside
     the main thread, which alone can handle signals, the event stays unset.
@@ -23,7 +23,7 @@ def stop_signal() -> Iterator[threading.Event]:
     # getsignal gives None for a handler that Python did not install and cannot put back.
     before = {
         number: signal.getsignal(number) or signal.SIG_DFL
-        for number in (signal.SIGINT, signal.SIGTERM)
+        for number in (signal.SIGINT, *ending_signals())
     }
 
     def handle(number: int, _: FrameType | None) -> None:
@@ -37,3 +37,11 @@ def stop_signal() -> Iterator[threading.Event]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def ending_signals() -> list[signal.Signals]:
+    """Return the signals that ask to end: SIGTERM, and that the terminal was closed (not nohup)."""
+    hang_up = getattr(signal, "SIGHUP", None)  # Windows has none
+    if hang_up is None or signal.getsignal(hang_up) is signal.SIG_IGN:
+        return [signal.SIGTERM]
+    return [signal.SIGTERM, hang_up]
