@@ -54,7 +54,7 @@ def test_what_ptlflow_refuses_is_one_line(requests) -> None:
 
 def test_without_ptlflow_it_says_so(monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "ptlflow", None)
-    with pytest.raises(FlowmagError, match=r"pip install flowmag\[ptlflow\]"):
+    with pytest.raises(FlowmagError, match=r'pip install "flowmag\[ptlflow\]"'):
         load_flow("ptlflow:gmflow")
 
 

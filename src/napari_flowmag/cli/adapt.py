@@ -119,7 +119,7 @@ def adapt(
 ) -> None:
     """Fine-tune a model on a clip; it never comes out worse on frames that were held back.
 
-    A run that was killed goes on when the same command is given again. Ctrl-C writes the best
+    A run that was cut off goes on when the same command is given again. Ctrl-C writes the best
     model so far.
     """
     from napari_flowmag.adapt.adaptation import Adaptation

@@ -90,6 +90,6 @@ def _ptlflow() -> Any:
         import ptlflow
     except ImportError as error:
         raise FlowmagError(
-            f"this flow needs the package ptlflow ({error}): pip install flowmag[ptlflow]"
+            f'this flow needs the package ptlflow ({error}): pip install "flowmag[ptlflow]"'
         ) from error
     return ptlflow
