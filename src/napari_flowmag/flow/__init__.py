@@ -109,7 +109,7 @@ _ESTIMATORS = {
         ),
         FlowInfo(
             "ptlflow:NAME",
-            'any network of the ptlflow package (pwcnet, gmflow, …); pip install "flowmag[ptlflow]"',
+            'networks of the package ptlflow (pwcnet, gmflow, …): pip install "flowmag[ptlflow]"',
             True,
             "napari_flowmag.flow.ptlflow:load_ptlflow",
             "checkpoint",
