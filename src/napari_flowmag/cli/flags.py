@@ -50,7 +50,8 @@ def parse(parser: ArgumentParser, arguments: Sequence[str]) -> Namespace:
     try:
         return parser.parse_args(_with_lists([_with_underscores(word) for word in arguments]))
     except ArgumentError as error:
-        raise FlowmagError(" ".join(str(error).split())) from error
+        reason = " ".join(str(error).split())
+        raise FlowmagError(reason.replace("are required: out", "are required: -o")) from error
     except UnicodeDecodeError as error:
         raise FlowmagError(f"--config: the file is no text in UTF-8 ({error.reason})") from error
 

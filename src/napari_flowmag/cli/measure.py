@@ -218,6 +218,9 @@ def _line(row: dict[str, Any]) -> str:
     if row["frequency_hz"] is not None:
         parts.append(f"mostly at {row['frequency_hz']:.4g} Hz, {row['amplitude_px']:.3f} px there")
     if row["factor"] is not None:
-        evidence = f"{row['factor_low']:.2f} to {row['factor_high']:.2f}"
-        parts.append(f"magnified by {row['factor']:.2f} ({evidence})")
+        # Added to 0, what rounds to -0.00 does not.
+        factor, low, high = (
+            round(row[name], 2) + 0.0 for name in ("factor", "factor_low", "factor_high")
+        )
+        parts.append(f"magnified by {factor:.2f} ({low:.2f} to {high:.2f})")
     return "; ".join(parts)
