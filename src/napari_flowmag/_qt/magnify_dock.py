@@ -25,7 +25,8 @@ from napari_flowmag._qt.compare import MODES, Compare
 from napari_flowmag._qt.job import Job, Outcome, show_error
 from napari_flowmag._qt.magnify_form import MagnifyForm
 from napari_flowmag._qt.preview import Preview
-from napari_flowmag._qt.widgets import JobBar, Scrolled, fit_on_screen
+from napari_flowmag._qt.scrolled import Scrolled, fit_on_screen
+from napari_flowmag._qt.widgets import JobBar
 from napari_flowmag._run import run_request
 from napari_flowmag.errors import FlowmagError
 

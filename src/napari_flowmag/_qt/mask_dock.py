@@ -31,7 +31,8 @@ from napari_flowmag._labels import mask_on
 from napari_flowmag._layers import is_clip_layer, own
 from napari_flowmag._qt.checkpoint_box import CheckpointBox
 from napari_flowmag._qt.job import Handle, Job, Outcome, show_error
-from napari_flowmag._qt.widgets import LayerCombo, Scrolled
+from napari_flowmag._qt.scrolled import Scrolled
+from napari_flowmag._qt.widgets import LayerCombo
 from napari_flowmag.errors import FlowmagError
 
 if TYPE_CHECKING:

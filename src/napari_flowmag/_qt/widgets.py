@@ -6,16 +6,14 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QSignalBlocker, QSize, Qt, Signal
+from qtpy.QtCore import QSignalBlocker, Qt, Signal
 from qtpy.QtWidgets import (
     QComboBox,
     QFileDialog,
-    QFrame,
     QHBoxLayout,
     QLabel,
     QLineEdit,
     QProgressBar,
-    QScrollArea,
     QSizePolicy,
     QStyle,
     QStyleOptionComboBox,
@@ -248,41 +246,6 @@ class PathBox(QWidget):
         path, _ = QFileDialog.getOpenFileName(self, self._title, self.value(), self._pattern)
         if path:
             self.set_value(path)
-
-
-class Scrolled(QScrollArea):
-    """Scrolls up and down, so that a low window cuts nothing off; as wide as its content needs."""
-
-    def __init__(self, content: QWidget) -> None:
-        super().__init__()
-        self.setWidgetResizable(True)
-        self.setFrameShape(QFrame.Shape.NoFrame)
-        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        self.setWidget(content)
-
-    def minimumSizeHint(self) -> QSize:  # noqa: N802 - Qt's name
-        """Return the content's width, beside a scroll bar, and little height."""
-        content, bar = self.widget(), self.verticalScrollBar()
-        if content is None or bar is None:
-            return super().minimumSizeHint()
-        return QSize(content.minimumSizeHint().width() + bar.sizeHint().width(), 120)
-
-
-def fit_on_screen(widget: QWidget) -> None:
-    """Make the window of a widget as small as its screen, where it is larger.
-
-    napari gives its first window the size that all of it wants, however small the screen, and docks
-    on the right are then the first that nobody sees.
-    """
-    window, screen = widget.window(), widget.screen()
-    if window is None or screen is None or window.isMaximized() or window.isFullScreen():
-        return
-    room, frame = screen.availableGeometry(), window.frameGeometry()
-    if frame.width() <= room.width() and frame.height() <= room.height():
-        return
-    border = frame.size() - window.size()
-    window.resize(window.size().boundedTo(room.size() - border))
-    window.move(room.topLeft())
 
 
 def _duration(seconds: float) -> str:
