@@ -66,9 +66,10 @@ def test_the_adapted_model_is_chosen_used_and_saved(dock, model, idle, tmp_path,
     assert model_record["sha256"] == state_sha256(magnifier)
 
     with qtbot.waitSignal(dock.adapt.saved):
-        dock.adapt.save(str(tmp_path / "mine"))
+        dock.adapt.save(str(tmp_path / "heart.2024.safetensors"))
     idle()
-    path = tmp_path / "mine.safetensors"
+    path = tmp_path / "heart.2024.safetensors"
+    assert dock.adapt.place.text() == f"Saved {path}"
     assert state_sha256(load_magnifier(path, "cpu")) == state_sha256(magnifier)
     assert dock.form.model.settings() == {"model": str(path)}
     assert dock.form.model.magnifier()[0] is None

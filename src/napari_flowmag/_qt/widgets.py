@@ -22,6 +22,7 @@ from qtpy.QtWidgets import (
     QVBoxLayout,
     QWidget,
 )
+from superqt import QElidingLabel
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -210,6 +211,28 @@ class JobBar(QWidget):
         self.bar.hide()
         self.cancel_button.hide()
         self.label.hide()
+
+
+class Line(QElidingLabel):
+    """One line of text that needs no room of its own: the middle of a long one is left out.
+
+    All of it is in the tool tip; without a text there is no line.
+    """
+
+    def __init__(self, text: str = "", parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setElideMode(Qt.TextElideMode.ElideMiddle)  # names often differ at their ends only
+        self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+        self.setText(text)
+        if not text:
+            self.hide()
+
+    def setText(self, text: str | None) -> None:  # noqa: N802 - Qt's name
+        """Show a text."""
+        super().setText(text or "")
+        self.setToolTip(text or "")
+        if self.parent() is not None:  # by itself it would be a window
+            self.setVisible(bool(text))
 
 
 class PathBox(QWidget):
