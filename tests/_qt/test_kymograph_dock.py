@@ -68,6 +68,7 @@ def test_a_result_of_some_frames_lies_at_their_time(dock, model, settle, tmp_pat
     for suffix in ("png", "tif", "csv"):
         dock.save(str(tmp_path / f"xt.{suffix}"))
         settle()
+        assert dock.place.text() == f"Saved {tmp_path / 'xt'}.{suffix}"
     pages = tifffile.imread(tmp_path / "xt.tif")
     np.testing.assert_array_equal(pages, [found["clip"], found["part"]])
     with (tmp_path / "xt.csv").open(encoding="utf-8") as file:
@@ -180,8 +181,8 @@ def test_nothing_is_shown_or_exported_of_a_line_or_clip_that_is_gone(
     clip = model.add_image(frames, name="clip")
     dock.show()
     asked = []
-    dialog = "napari_flowmag._qt.kymograph_dock.QFileDialog.getSaveFileName"
-    monkeypatch.setattr(dialog, lambda *_: asked.append(True) or ("", ""))
+    dialog = "napari_flowmag._qt.kymograph_dock.ask_where"
+    monkeypatch.setattr(dialog, lambda *_: asked.append(True) or "")
 
     def exports_nothing():
         assert dock.kymograph is None

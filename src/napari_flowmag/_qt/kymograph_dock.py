@@ -8,7 +8,6 @@ import numpy as np
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import (
     QDoubleSpinBox,
-    QFileDialog,
     QFormLayout,
     QHBoxLayout,
     QLabel,
@@ -23,7 +22,8 @@ from napari_flowmag._lines import line_on, new_lines, set_ends
 from napari_flowmag._origin import is_made_of
 from napari_flowmag._qt.job import Job, Outcome, show_error
 from napari_flowmag._qt.kymograph_view import KymographView
-from napari_flowmag._qt.widgets import LayerCombo
+from napari_flowmag._qt.save_dialog import ask_where
+from napari_flowmag._qt.widgets import LayerCombo, Line
 from napari_flowmag._tracks import Sampling, lay_line, sample_layers
 from napari_flowmag.errors import FlowmagError
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from napari_flowmag.kymograph_files import Kymograph
 
-_PATTERN = "Picture with axes (*.png);;Calibrated TIFF (*.tif);;Table (*.csv)"
+_FORMATS = {"Picture with axes": ".png", "Calibrated TIFF": ".tif", "Table": ".csv"}
 _PLACE = ("data", "scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
 """Events of a layer after which a kymograph is another one; its name is in the titles."""
 
@@ -55,6 +55,7 @@ class KymographDock(QWidget):
         self.view = KymographView()
         self.problem = QLabel()
         self.problem.setWordWrap(True)
+        self.place = Line()
         self._make_boxes()
         self._lay_out()
         self._timer = QTimer(self)
@@ -118,6 +119,7 @@ class KymographDock(QWidget):
         layout.addWidget(self.problem)
         layout.addWidget(self.view, 1)
         layout.addLayout(buttons)
+        layout.addWidget(self.place)
 
     def draw_line(self) -> None:
         """Make a layer for lines on the clip, and take up napari's tool for them."""
@@ -313,7 +315,7 @@ class KymographDock(QWidget):
     def _ask_export(self) -> None:
         if self._made() is None:
             return
-        path, _ = QFileDialog.getSaveFileName(self, "Save the kymograph", "xt.png", _PATTERN)
+        path = ask_where(self, "Save the kymograph", "xt.png", _FORMATS)
         if path:
             self.save(path)
 
@@ -337,6 +339,8 @@ class KymographDock(QWidget):
     def _saved(self, outcome: Outcome) -> None:
         if outcome.error is not None:
             show_error(outcome.error)
+        else:
+            self.place.setText(f"Saved {outcome.value}")
 
 
 def _is_shapes(layer: Layer) -> bool:
