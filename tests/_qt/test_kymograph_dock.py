@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import threading
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from PIL import Image as Pictures
 from napari_flowmag._qt.job import running_jobs
 from napari_flowmag._qt.kymograph_dock import KymographDock
 from napari_flowmag._qt.kymograph_view import KymographView
+from napari_flowmag._tracks import sample_layers
 from napari_flowmag.kymograph import kymograph
 from napari_flowmag.kymograph_files import Kymograph
 
@@ -210,6 +212,35 @@ def test_nothing_is_shown_or_exported_of_a_line_or_clip_that_is_gone(
     model.layers.remove(clip)
     settle()
     exports_nothing()
+
+
+def test_a_kymograph_that_is_outdated_is_given_up_and_not_exported(
+    dock, model, settle, frames, qtbot, monkeypatch
+):
+    clip = model.add_image(frames, name="clip")
+    lines = draw(dock, model, [(20, 10), (20, 30)], clip)
+    settle()
+    assert dock.export.isEnabled()
+    begun, go_on = [], threading.Event()
+
+    def slow(sampling, check):
+        begun.append(sampling.line)
+        while not go_on.wait(0.01):
+            check()
+        return sample_layers(sampling, check)
+
+    monkeypatch.setattr("napari_flowmag._qt.kymograph_dock.sample_layers", slow)
+    for count, row in enumerate((25, 30), start=1):
+        lines.data = [np.array([(row, 10), (row, 30)])]
+        qtbot.waitUntil(lambda n=count: len(begun) == n, timeout=10_000)
+        assert not dock.export.isEnabled()
+        assert not dock.open.isEnabled()
+        assert "Sampling" in dock.place.text()
+    go_on.set()
+    settle()
+    assert dock.export.isEnabled()
+    assert dock.place.text() == ""
+    np.testing.assert_allclose(dock.kymograph.slices["clip"], frames[:, 30, 10:31], atol=1)
 
 
 def test_a_window_closes_without_an_error(make_napari_viewer, frames):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 _FORMATS = {"Picture with axes": ".png", "Calibrated TIFF": ".tif", "Table": ".csv"}
 _PLACE = ("data", "scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
 """Events of a layer after which a kymograph is another one; its name is in the titles."""
+_PATIENCE = 0.2  # s
 
 
 class KymographDock(QWidget):
@@ -56,6 +58,9 @@ class KymographDock(QWidget):
         self.problem = QLabel()
         self.problem.setWordWrap(True)
         self.place = Line()
+        policy = self.place.sizePolicy()
+        policy.setRetainSizeWhenHidden(True)  # the plots above shall not jump
+        self.place.setSizePolicy(policy)
         self._make_boxes()
         self._lay_out()
         self._timer = QTimer(self)
@@ -142,6 +147,7 @@ class KymographDock(QWidget):
     def update_soon(self, *_: Any) -> None:
         """Sample again in a moment; many calls are one."""
         self._pending = True
+        self._show_state()
         if not self._timer.isActive():
             self._timer.start()
 
@@ -183,9 +189,20 @@ class KymographDock(QWidget):
             )
 
     def _begin(self) -> None:
-        if self._job is not None or not self._pending:
+        if not self._pending:
+            return
+        if self._job is not None:
+            # One that is nearly there is waited for: something is to be seen while a line is drawn.
+            if time.monotonic() - self._job.started_at > _PATIENCE:
+                self._job.cancel()
+            else:
+                self._timer.start()
             return
         self._pending = False
+        self._sample()
+        self._show_state()
+
+    def _sample(self) -> None:
         try:
             self._slices = self._slices_in_view()
             sampling = self.sampling()
@@ -215,6 +232,14 @@ class KymographDock(QWidget):
             self.view.show_kymograph(outcome.value)
             self._moved()
         self._begin()
+        self._show_state()
+
+    def _show_state(self) -> None:
+        """Tell that another kymograph is on its way, and export none until it is there."""
+        busy = self._pending or self._job is not None
+        self.place.setText("Sampling…" if busy else "")
+        self.export.setEnabled(not busy)
+        self.open.setEnabled(not busy)
 
     def _show_none(self, reason: str = "") -> None:
         """Show no kymograph, and have none to export, rather than one of another line or clip."""
