@@ -10,7 +10,7 @@ from napari_flowmag._layers import axes_of, data_of, unit_factors
 from napari_flowmag.errors import FlowmagError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from napari.layers import Image, Labels, Layer
     from numpy.typing import NDArray
@@ -122,6 +122,37 @@ def key_frames(labels: NDArray[np.integer[Any]]) -> NDArray[np.integer[Any]]:
         return np.asarray(labels[drawn[0] if len(drawn) else 0])
     distance = np.abs(np.arange(len(labels))[:, None] - drawn)
     return np.asarray(labels[drawn[distance.argmin(axis=1)]])
+
+
+def labels_in(data: Any, check: Callable[[], None] = lambda: None) -> list[int]:
+    """Return the labels above 0 that are anywhere in an array, in order.
+
+    Parameters
+    ----------
+    data
+        (…, H, W) whole numbers. All of it is looked at, a part at a time: of a dask array a chunk,
+        else a picture.
+    check
+        Called before each part; may raise to stop.
+    """
+    if hasattr(data, "numblocks"):
+        parts = (data.blocks[place] for place in np.ndindex(*data.numblocks))
+    else:
+        parts = (data[place] for place in np.ndindex(*data.shape[:-2]))
+    found = np.zeros(0, dtype=np.intp)
+    for part in parts:
+        check()
+        found = np.union1d(found, _labels_of(np.asarray(part)))
+    return [int(label) for label in found]
+
+
+def _labels_of(values: NDArray[np.integer[Any]]) -> NDArray[Any]:
+    low, high = int(values.min()), int(values.max())
+    if low < 0 or high >= 2**20:  # seldom: sorting takes ten times as long as ticking off
+        return np.unique(values[values > 0])
+    there = np.zeros(high + 1, bool)
+    there[values.ravel()] = True
+    return np.flatnonzero(there[1:]) + 1
 
 
 def _axes(labels: Labels, image: Image) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 
 import numpy as np
 import pytest
@@ -166,6 +167,43 @@ def test_factors_belong_to_the_labels_of_one_layer(dock, model, frames):
     dock.form.region.set_alpha(1, 50)
     dock.form.region.labels.set_value(second)
     assert dock.form.region.settings()["label_alphas"] == ()
+
+
+def test_labels_of_all_frames_have_rows_and_the_rest_is_counted(dock, model, frames):
+    model.add_image(frames)
+    drawn = np.zeros((300, 48, 64), np.uint8)
+    drawn[::20, 0, 0] = np.arange(1, 16)
+    dock.form.region.labels.set_value(model.add_labels(drawn))
+    assert list(dock.form.region._rows) == list(range(1, 13))
+    texts = [label.text() for label in dock.form.region.findChildren(QLabel)]
+    assert "and 3 more, with the main factor" in texts
+
+
+def test_labels_that_are_read_as_needed_are_looked_for_beside_the_window(
+    dock, model, qtbot, idle, frames
+):
+    import dask.array as da
+
+    model.add_image(frames)
+    threads = []
+
+    def read(block_info):
+        threads.append(threading.current_thread())
+        number = block_info[None]["chunk-location"][0]
+        return np.full((1, 48, 64), number, np.uint8)
+
+    lazy = da.map_blocks(read, chunks=((1,) * 6, 48, 64), dtype=np.uint8)
+    labels = model.add_labels(lazy)
+    model.dims.set_current_step(0, 0)
+    threads.clear()
+    dock.form.region.labels.set_value(labels)
+    idle()
+    assert list(dock.form.region._rows) == [1, 2, 3, 4, 5]
+    assert threading.main_thread() not in threads
+    threads.clear()
+    model.dims.set_current_step(0, 3)
+    qtbot.wait(1)
+    assert not dock.form.region._later.isActive(), "nothing was drawn"
 
 
 def test_names_that_differ_at_the_end_look_different(dock, model, qtbot):
