@@ -111,6 +111,22 @@ def test_another_clip_begins_anew(dock, model, qtbot):
     assert model.layers["b mask"].data.shape == (24, 24)
 
 
+def test_the_closed_dock_leaves_no_clicks_and_no_preview_behind(dock, model, qtbot):
+    from qtpy.QtWidgets import QDockWidget
+
+    holder = QDockWidget()
+    qtbot.addWidget(holder)
+    holder.setWidget(dock)
+    model.add_image(disc()[0], name="clip")
+    find(dock, qtbot)
+    dock.accept()
+    dock.box()
+    find(dock, qtbot)
+    dock.setParent(None)  # what napari does when the dock is closed
+    settle(qtbot)
+    assert [layer.name for layer in model.layers] == ["clip", "clip mask"]
+
+
 def test_all_layers_can_be_removed_together(dock, model, qtbot):
     model.add_image(disc()[0])
     find(dock, qtbot)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from qtpy.QtCore import QTimer
+from qtpy.QtCore import QEvent, QTimer
 from qtpy.QtWidgets import (
     QComboBox,
     QFormLayout,
@@ -137,6 +137,13 @@ class MaskDock(QWidget):
         outer.setContentsMargins(0, 0, 0, 0)
         outer.addWidget(Scrolled(content))
 
+    def changeEvent(self, event: QEvent | None) -> None:  # noqa: N802 - Qt's name
+        """Leave no clicks and no preview behind in the viewer when napari closes the dock."""
+        super().changeEvent(event)
+        # All that napari's × does to what is in a dock is to take its parent away.
+        if event is not None and event.type() == QEvent.Type.ParentChange and self.parent() is None:
+            self._begin_anew()
+
     def draw(self) -> None:
         """Choose or make the mask layer, and take up the brush."""
         clip = self.clip.value()
@@ -236,8 +243,8 @@ class MaskDock(QWidget):
             self.labels.set_value(layer)
         return layer
 
-    def _begin_anew(self, clip: Image | None) -> None:
-        """Forget what was said and found on another clip, with the layers that lie on that."""
+    def _begin_anew(self, *_: Any) -> None:
+        """Forget what was said and found on a clip, with the layers that lie on that."""
         self.clear()
         left = [layer for layer in (self._points, self._boxes) if layer is not None]
         self._points = self._boxes = None
