@@ -101,6 +101,31 @@ def mask_on(
     return place, inside
 
 
+def check_takes(labels: Labels, number: int) -> None:
+    """Refuse labels into which a number cannot be written.
+
+    Raises
+    ------
+    FlowmagError
+        If they are read only or computed as needed, or their type has no such number.
+    """
+    data = labels.data
+    if labels.multiscale or hasattr(data, "numblocks") or not _writable(data):
+        raise FlowmagError(
+            f"labels {labels.name!r} cannot be written to: choose other labels, or a new layer"
+        )
+    highest = int(np.iinfo(data.dtype).max)
+    if number > highest:
+        raise FlowmagError(
+            f"labels {labels.name!r} are of type {data.dtype}: choose an object up to {highest}, "
+            "or a new layer"
+        )
+
+
+def _writable(data: Any) -> bool:
+    return not isinstance(data, np.ndarray) or bool(data.flags.writeable)
+
+
 def key_frames(labels: NDArray[np.integer[Any]]) -> NDArray[np.integer[Any]]:
     """Make labels that were drawn in some frames serve for all of them.
 

@@ -79,6 +79,27 @@ def test_labels_that_do_not_fit_are_refused_and_the_mask_stays(dock, model, qtbo
     assert model.layers["clip mask"].data.any()
 
 
+@pytest.mark.parametrize("kind", ["uint8", "read only", "dask"])
+def test_labels_that_cannot_hold_the_object_are_refused(dock, model, qtbot, kind):
+    import dask.array as da
+
+    model.add_image(disc()[0], name="clip")
+    pixels = np.zeros((40, 50), np.uint8)
+    pixels.setflags(write=kind == "uint8")
+    labels = model.add_labels(da.from_array(pixels) if kind == "dask" else pixels, name="mine")
+    dock.labels.set_value(labels)
+    find(dock, qtbot)
+    dock.object.setValue(300 if kind == "uint8" else 1)
+    dock.accept()
+    expected = "choose an object up to 255" if kind == "uint8" else "cannot be written to"
+    assert "'mine'" in dock.status.text()
+    assert expected in dock.status.text()
+    assert not np.any(labels.data)
+    assert dock.accept_button.isEnabled()
+    dock.draw()
+    assert labels.mode == "pan_zoom"
+
+
 @pytest.mark.parametrize("axes", ["tzyx", "ztyx"])
 def test_a_mask_is_written_into_its_frame_and_slice(dock, model, qtbot, axes):
     frames, there = disc()

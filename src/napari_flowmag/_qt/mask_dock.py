@@ -27,7 +27,7 @@ from napari_flowmag._clicks import (
     prompt_of,
 )
 from napari_flowmag._finder import Finder
-from napari_flowmag._labels import mask_on
+from napari_flowmag._labels import check_takes, mask_on
 from napari_flowmag._layers import is_clip_layer, own
 from napari_flowmag._qt.checkpoint_box import CheckpointBox
 from napari_flowmag._qt.job import Handle, Job, Outcome, show_error
@@ -150,9 +150,15 @@ class MaskDock(QWidget):
         if clip is None:
             self._say("Open a clip first")
             return
-        layer = self._target(clip)
+        layer, number = self._target(clip), self.object.value()
+        try:
+            check_takes(layer, number)
+        except FlowmagError as error:
+            self._say(str(error))
+            return
+        self._say("")
         self._viewer.layers.selection = {layer}
-        layer.selected_label = self.object.value()
+        layer.selected_label = number
         layer.mode = "paint"
 
     def click_inside(self) -> None:
@@ -191,13 +197,13 @@ class MaskDock(QWidget):
         if self._looking:
             self._say("Still looking for the object")
             return
-        layer = self._target(found.clip)
+        layer, number = self._target(found.clip), self.object.value()
         try:
+            check_takes(layer, number)
             place, inside = mask_on(layer, found.clip, mask, found.frame)
         except FlowmagError as error:
             self._say(str(error))
             return
-        number = self.object.value()
         changed = np.nonzero(inside | (np.asarray(layer.data[place]) == number))
         lead = tuple(np.full(len(changed[0]), p) for p in place)
         value = np.where(inside[changed], number, 0)
