@@ -61,6 +61,7 @@ def test_a_mask_goes_to_its_place_on_labels_of_another_grid(dock, model, qtbot):
     dock.labels.set_value(labels)
     find(dock, qtbot)
     dock.accept()
+    assert dock.status.text() == ""
     rows, columns = np.nonzero(labels.data)
     assert labels.data_to_world((rows.mean(), columns.mean())) == pytest.approx((10, 15), abs=1)
     assert labels.data.sum() == pytest.approx(there.sum() / 4, rel=0.3)

@@ -327,6 +327,7 @@ class MaskDock(QWidget):
             if self._preview is not None:
                 self._take_out([self._preview])
             self._preview = None
+            self._say("")
             return
         if self._preview is None:
             self._add_preview(preview_labels(found.clip, mask))
