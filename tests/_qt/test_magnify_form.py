@@ -131,6 +131,20 @@ def test_the_closed_dock_leaves_nothing_behind(dock, model, qtbot, idle, frames)
     idle()
 
 
+def test_the_dock_says_why_a_layer_is_no_clip(dock, model, qtbot):
+    def said(words):
+        return lambda: words in dock.problem.text()
+
+    assert dock.problem.text() == "", "an empty viewer is no mistake"
+    model.add_image(np.zeros((1, 20, 30), np.uint16), name="still")
+    qtbot.waitUntil(said("layer 'still' has one frame"), timeout=5000)
+    model.add_image(np.zeros((4, 2, 3, 20, 30), np.uint16), name="deep")
+    qtbot.waitUntil(said("layer 'deep' of shape (4, 2, 3, 20, 30): name its axes"), timeout=5000)
+    model.layers.clear()
+    model.add_labels(np.zeros((4, 20, 30), np.uint8))
+    qtbot.waitUntil(said("choose a clip"), timeout=5000)
+
+
 def test_a_layer_becomes_a_clip_once_its_axes_have_names(dock, model):
     layer = model.add_image(np.zeros((4, 2, 3, 20, 30), np.uint16))
     assert dock.form.clip.value() is None

@@ -8,7 +8,7 @@ from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QComboBox, QGridLayout, QLabel, QVBoxLayout, QWidget
 from superqt import QElidingLabel
 
-from napari_flowmag._layers import axes_of, data_of, is_clip_layer, own
+from napari_flowmag._layers import axes_of, data_of, is_clip_layer, own, why_no_clip
 from napari_flowmag.errors import FlowmagError
 
 if TYPE_CHECKING:
@@ -62,10 +62,13 @@ class ChannelBox(QWidget):
         Raises
         ------
         FlowmagError
-            If no channel shows the motion, or none is moved.
+            If there is no clip, with the reason of the layer that the user means.
         """
         if self._clip is None:
-            raise FlowmagError("choose a clip: an image layer with a time axis")
+            images = [layer for layer in self._viewer.layers if type(layer).__name__ == "Image"]
+            chosen = self._viewer.layers.selection.active
+            meant = chosen if chosen in images else next(reversed(images), None)
+            raise FlowmagError(why_no_clip(meant))
         taking = [k for k, box in self._roles if box.currentText() != LEFT and not _is_index(k)]
         return tuple(taking) if taking else (self._clip,)
 

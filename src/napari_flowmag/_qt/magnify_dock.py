@@ -201,7 +201,8 @@ class MagnifyDock(QWidget):
         try:
             return self.form.value()
         except FlowmagError as error:
-            self._complain(str(error))
+            # In an empty viewer nothing is wrong yet.
+            self._complain(str(error) if len(self._viewer.layers) else "")
             return None
 
     def _update(self) -> None:
@@ -214,7 +215,6 @@ class MagnifyDock(QWidget):
             self.preview.request(request)
 
     def _complain(self, line: str) -> None:
-        # Without a clip there is nothing wrong yet.
         self.problem.setText(line)
         self.problem.setVisible(bool(line))
 
