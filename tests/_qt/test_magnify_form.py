@@ -242,6 +242,20 @@ def test_names_that_differ_at_the_end_look_different(dock, model, qtbot):
     assert [text[-3:] for text in shorter] == ["GFP", "rry"]
 
 
+def test_tab_goes_past_what_is_folded_away(dock, qtbot):
+    dock.show()
+    more = dock.form.more
+    unseen = (dock.form.tile, dock.form.device.choice, dock.adapt.amount)
+    assert not any(widget.isVisible() for widget in unseen)
+    width = dock.minimumSizeHint().width()
+    more.toggleButton().click()
+    assert dock.form.tile.isVisible()
+    assert dock.minimumSizeHint().width() == width
+    assert not dock.adapt.amount.isVisible()
+    more.toggleButton().click()
+    qtbot.waitUntil(lambda: not dock.form.tile.isVisible(), timeout=5000)
+
+
 @pytest.mark.parametrize("make", [MagnifyDock, MaskDock])
 def test_each_key_goes_to_one_place(make, model, qtbot):
     from qtpy.QtWidgets import QAbstractButton

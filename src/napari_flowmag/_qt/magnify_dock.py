@@ -17,7 +17,6 @@ from qtpy.QtWidgets import (
     QVBoxLayout,
     QWidget,
 )
-from superqt import QCollapsible
 
 from napari_flowmag._origin import newest_pair
 from napari_flowmag._qt.adapt_box import AdaptBox
@@ -26,6 +25,7 @@ from napari_flowmag._qt.job import Job, Outcome, show_error
 from napari_flowmag._qt.magnify_form import MagnifyForm
 from napari_flowmag._qt.preview import Preview
 from napari_flowmag._qt.scrolled import Scrolled, fit_on_screen
+from napari_flowmag._qt.section import Section
 from napari_flowmag._qt.widgets import JobBar
 from napari_flowmag._run import run_request
 from napari_flowmag.errors import FlowmagError
@@ -107,9 +107,7 @@ class MagnifyDock(QWidget):
         compare = QFormLayout()
         compare.addRow("C&ompare", self.mode)
         layout.addLayout(compare)
-        section = QCollapsible("Adapt the model to this clip")
-        section.addWidget(self.adapt)
-        layout.addWidget(section)
+        layout.addWidget(Section("Adapt the model to this clip", self.adapt))
         last = QHBoxLayout()
         last.addWidget(self.copy_button)
         last.addWidget(self.unload_button)

@@ -16,13 +16,13 @@ from qtpy.QtWidgets import (
     QVBoxLayout,
     QWidget,
 )
-from superqt import QCollapsible
 
 from napari_flowmag._layers import axes_of, clip_of, data_of, in_view, is_clip_layer
 from napari_flowmag._qt.alpha import AlphaBox
 from napari_flowmag._qt.channels import ChannelBox
 from napari_flowmag._qt.model_box import DeviceBox, ModelBox
 from napari_flowmag._qt.region import RegionBox
+from napari_flowmag._qt.section import Section
 from napari_flowmag._qt.widgets import LayerCombo
 from napari_flowmag._request import Request
 from napari_flowmag._settings import plugin_settings
@@ -150,8 +150,7 @@ class MagnifyForm(QWidget):
         rest.addRow(self.slice_only)
         rest.addRow("&Device", self.device)
         rest.addRow("T&ile", self.tile)
-        self.more = QCollapsible("Frames, device, tiles")
-        self.more.addWidget(more)
+        self.more = Section("Frames, device, tiles", more)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addLayout(form)
@@ -237,7 +236,7 @@ class MagnifyForm(QWidget):
         return self._picked if named is None else named
 
     def _one_slice(self) -> bool:
-        return self.slice_only.isVisibleTo(self) and self.slice_only.isChecked()
+        return not self.slice_only.isHidden() and self.slice_only.isChecked()
 
     def _frames(self) -> dict[str, Any]:
         first, last = self.first.value(), self.last.value()
