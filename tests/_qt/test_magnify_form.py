@@ -11,6 +11,7 @@ from qtpy.QtWidgets import QLabel, QStyleOptionComboBox
 from superqt import QElidingLabel
 
 from napari_flowmag._qt.channels import CARRIES, LEFT
+from napari_flowmag._qt.kymograph_dock import KymographDock
 from napari_flowmag._qt.magnify_dock import MagnifyDock
 from napari_flowmag._qt.mask_dock import MaskDock
 
@@ -256,13 +257,14 @@ def test_tab_goes_past_what_is_folded_away(dock, qtbot):
     qtbot.waitUntil(lambda: not dock.form.tile.isVisible(), timeout=5000)
 
 
-@pytest.mark.parametrize("make", [MagnifyDock, MaskDock])
-def test_each_key_goes_to_one_place(make, model, qtbot):
+def test_each_key_goes_to_one_place(dock, model, qtbot):
     from qtpy.QtWidgets import QAbstractButton
 
-    made = make(model)
-    qtbot.addWidget(made)
-    texts = [w.text() for kind in (QLabel, QAbstractButton) for w in made.findChildren(kind)]
+    docks = (dock, MaskDock(model), KymographDock(model))  # they may all be open
+    texts = []
+    for made in docks:
+        qtbot.addWidget(made)
+        texts += [w.text() for kind in (QLabel, QAbstractButton) for w in made.findChildren(kind)]
     keys = [key.lower() for text in texts for key in re.findall(r"&(\w)", text)]
-    assert len(keys) == len(set(keys)) > 5
+    assert len(keys) == len(set(keys)) > 15
     assert not set(keys) & set("fvlpwh"), "napari's menus"

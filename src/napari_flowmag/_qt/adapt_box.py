@@ -56,12 +56,12 @@ class AdaptBox(QWidget):
         self.unit.setToolTip("Whether the budget is time or steps")
         self.unit.currentTextChanged.connect(self._set_unit)
         self._set_unit(self.unit.currentText())
-        self.button = QPushButton("&Adapt to this clip")
+        self.button = QPushButton("Adapt to this clip")
         self.button.setToolTip(
             "Fine-tune the model on this clip, at this factor and in this region; frames that are "
             "held back see to it that it never gets worse"
         )
-        self.save_button = QPushButton("&Save model…")
+        self.save_button = QPushButton("Save model…")
         self.save_button.setToolTip("Write the adapted model to a file")
         self.save_button.setEnabled(False)
         self.save_button.clicked.connect(self._ask_where)

@@ -103,21 +103,21 @@ class MaskDock(QWidget):
             return made
 
         self.paint = button("&Draw", "Paint labels with napari's own tools", self.draw)
-        self.add_inside = button("Click &on it", "Each click says: this is it", self.click_inside)
-        self.add_outside = button("Click off &it", "Each click says: not this", self.click_outside)
+        self.add_inside = button("Clic&k on it", "Each click says: this is it", self.click_inside)
+        self.add_outside = button("Click off it", "Each click says: not this", self.click_outside)
         self.add_box = button("&Box around it", "Drag a box around the object", self.box)
         self.accept_button = button("&Accept", "Write the mask into the layer", self.accept)
-        self.clear_button = button("Clea&r", "Forget clicks and boxes", self.clear)
+        self.clear_button = button("Clear", "Forget clicks and boxes", self.clear)
 
     def _lay_out(self) -> None:
         content = QWidget()
         layout = QVBoxLayout(content)
         form = QFormLayout()
-        form.addRow("&Clip", self.clip)
-        form.addRow("&Mask layer", self.labels)
+        form.addRow("Clip", self.clip)
+        form.addRow("Mask la&yer", self.labels)
         form.addRow("Ob&ject", self.object)
         form.addRow(self.paint)
-        form.addRow("Me&thod", self.method)
+        form.addRow("Method", self.method)
         layout.addLayout(form)
         layout.addWidget(self.checkpoint)
         for row in (
@@ -129,7 +129,7 @@ class MaskDock(QWidget):
                 line.addWidget(widget)
             layout.addLayout(line)
         edge = QFormLayout()
-        edge.addRow("&Grow", self.grow)
+        edge.addRow("Grow", self.grow)
         layout.addLayout(edge)
         layout.addWidget(self.status)
         layout.addStretch(1)
