@@ -144,6 +144,21 @@ def test_channels_that_carry_and_follow(dock, model, idle, qtbot):
     assert dock.form.value().layers == (model.layers["b"],)
 
 
+def test_what_is_computed_on_is_known_after_a_run_and_has_the_room_there_is(
+    dock, model, frames, idle
+):
+    model.add_image(frames)
+    dock.resize(600, 800)
+    dock.show()
+    dock.form.more.expand(animate=False)
+    run(dock, idle)
+    used = dock.form.device.used
+    assert used.text().startswith("computes on ")
+    assert used.toolTip() == used.text()
+    assert used.width() > 400
+    assert dock.form.tile.width() > 400
+
+
 def test_the_slice_in_view_of_a_clip_with_depth(dock, model, idle):
     deep = np.stack([moved_texture(seed=s) for s in range(3)], axis=1)
     model.add_image(deep, axis_labels=("t", "z", "y", "x"))

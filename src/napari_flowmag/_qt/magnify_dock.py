@@ -162,6 +162,7 @@ class MagnifyDock(QWidget):
             show_error(outcome.error)
         elif not outcome.cancelled:
             self._add(request, outcome.value)
+            self.form.device.learn()
         self._update()
         self.preview.resume()
 
@@ -175,6 +176,8 @@ class MagnifyDock(QWidget):
         self._update()
 
     def _adapted(self, adapted: Adapted | None) -> None:
+        if adapted is not None:
+            self.form.device.learn()
         if adapted is not None and adapted.improved:
             clip, alpha = adapted.record["adapted_to"], adapted.record["settings"]["alpha"]
             name = f"adapted to {clip} ×{alpha:g}"
@@ -223,8 +226,7 @@ class MagnifyDock(QWidget):
             self.preview.request(None)
 
     def _shown(self, seconds: float, frame: int) -> None:
-        if self.form.device.pending:
-            self.form.device.look()
+        self.form.device.learn()
 
     def _say(self, line: str) -> None:
         self.status.setText(line)

@@ -76,6 +76,7 @@ class MagnifyForm(QWidget):
         self.tile.setSuffix(" px")
         self.tile.setValue(defaults.tile)
         self.tile.setKeyboardTracking(False)
+        self.tile.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         self.tile.setToolTip(
             "Largest side that the model sees at once; smaller tiles take less memory"
         )
