@@ -298,6 +298,13 @@ def test_lengths_are_right_where_pixels_are_higher_than_wide(dock, model, settle
     assert dock.kymograph.positions()[-1] == pytest.approx(10 + 2)
 
 
+def test_a_low_window_scrolls_the_dock_and_a_high_one_is_filled(dock):
+    assert dock.minimumSizeHint().height() < 200
+    dock.resize(600, 1000)
+    dock.show()
+    assert dock.view.height() > 500
+
+
 def test_long_names_leave_both_kymographs_in_view(qtbot):
     view = KymographView()
     qtbot.addWidget(view)

@@ -24,6 +24,7 @@ from napari_flowmag._origin import is_made_of
 from napari_flowmag._qt.job import Job, Outcome, show_error
 from napari_flowmag._qt.kymograph_view import KymographView
 from napari_flowmag._qt.save_dialog import ask_where
+from napari_flowmag._qt.scrolled import Scrolled
 from napari_flowmag._qt.widgets import LayerCombo, Line
 from napari_flowmag._tracks import Sampling, lay_line, sample_layers
 from napari_flowmag.errors import FlowmagError
@@ -119,12 +120,16 @@ class KymographDock(QWidget):
         buttons = QHBoxLayout()
         buttons.addWidget(self.export)
         buttons.addWidget(self.open)
-        layout = QVBoxLayout(self)
+        content = QWidget()
+        layout = QVBoxLayout(content)
         layout.addLayout(form)
         layout.addWidget(self.problem)
         layout.addWidget(self.view, 1)
         layout.addLayout(buttons)
         layout.addWidget(self.place)
+        outer = QVBoxLayout(self)
+        outer.setContentsMargins(0, 0, 0, 0)
+        outer.addWidget(Scrolled(content))
 
     def draw_line(self) -> None:
         """Make a layer for lines on the clip, and take up napari's tool for them."""
