@@ -8,12 +8,12 @@ import threading
 import numpy as np
 import pytest
 from qtpy.QtWidgets import QLabel, QStyleOptionComboBox
-from superqt import QElidingLabel
 
 from napari_flowmag._qt.channels import CARRIES, LEFT
 from napari_flowmag._qt.kymograph_dock import KymographDock
 from napari_flowmag._qt.magnify_dock import MagnifyDock
 from napari_flowmag._qt.mask_dock import MaskDock
+from napari_flowmag._qt.widgets import Line
 
 from .conftest import moved_texture
 
@@ -226,12 +226,14 @@ def test_names_that_differ_at_the_end_look_different(dock, model, qtbot):
     for name in names:
         model.add_image(moved_texture(), name=name)
     dock.show()
-    labels = dock.form.channels.findChildren(QElidingLabel)
+    labels = dock.form.channels.findChildren(Line)
+    dock.resize(dock.minimumSizeHint())
     texts = [QLabel.text(label) for label in labels]
     assert texts[0] != texts[1]
     assert all("…" in text for text in texts)
-    assert all(label.width() <= 150 for label in labels)
     assert [label.toolTip() for label in labels] == names
+    dock.resize(1500, 600)
+    assert [QLabel.text(label) for label in labels] == names, "there is room"
     box = dock.form.clip
     box.resize(150, box.height())
     shorter = []
@@ -241,6 +243,9 @@ def test_names_that_differ_at_the_end_look_different(dock, model, qtbot):
         box.initStyleOption(option)
         shorter.append(box._elided(option))
     assert [text[-3:] for text in shorter] == ["GFP", "rry"]
+    model.layers[0].name = "nuclei"
+    labels = dock.form.channels.findChildren(Line)
+    assert "nuclei" in [label.text() for label in labels]
 
 
 def test_tab_goes_past_what_is_folded_away(dock, qtbot):

@@ -37,11 +37,13 @@ class Scrolled(QScrollArea):
         return QSize(content.minimumSizeHint().width() + bar.sizeHint().width(), 120)
 
     def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:  # noqa: N802
-        """Pass the wheel on to what scrolls, and guard widgets that come later."""
+        """Pass the wheel on to what scrolls, guard what comes later, and be as wide as needed."""
         if event is not None and isinstance(watched, QWidget):
             if event.type() == QEvent.Type.Wheel and not _takes_wheel(watched):
                 event.ignore()
                 return True
+            if event.type() == QEvent.Type.LayoutRequest and watched is self.widget():
+                self.updateGeometry()
             if event.type() == QEvent.Type.ChildPolished and isinstance(event, QChildEvent):
                 child = event.child()
                 if isinstance(child, QWidget):
