@@ -8,6 +8,7 @@ import pytest
 from napari_flowmag import load_magnifier
 from napari_flowmag._command import command_for
 from napari_flowmag._layers import own
+from napari_flowmag._qt.loss_curve import LossCurve
 from napari_flowmag._qt.magnify_dock import MagnifyDock
 from napari_flowmag.cli import main
 from napari_flowmag.provenance import state_sha256
@@ -115,3 +116,13 @@ def test_the_budget_is_minutes_or_steps(dock):
     dock.adapt.unit.setCurrentText("steps")
     dock.adapt.amount.setValue(30)
     assert dock.adapt.budget() == {"steps": 30}
+
+
+def test_the_curve_takes_the_colours_of_another_theme(qtbot):
+    curve = LossCurve()
+    qtbot.addWidget(curve)
+    curve.clear()
+    curve.show()
+    for colour in ("#f0f1f2", "#3b3a39"):
+        curve.setStyleSheet(f"QWidget {{ color: {colour} }}")
+        assert curve._plot.getAxis("left").textPen().color().name() == colour
