@@ -140,7 +140,15 @@ class LayerCombo(QComboBox):
 
 
 class JobBar(QWidget):
-    """Progress of one job: a bar, how fast and how long still, and a button to cancel."""
+    """Progress of one job: a bar, how fast and how long still, and a button to cancel.
+
+    Parameters
+    ----------
+    unit : str
+        What the job counts: ``%``, ``bytes``, or things by their name.
+    parent : QWidget, optional
+        Owner.
+    """
 
     def __init__(self, unit: str = "frames", parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -189,11 +197,10 @@ class JobBar(QWidget):
         self.bar.setRange(0, total)
         self.bar.setValue(done)
         seconds, steps = now - self._since[0], done - self._since[1]
-        text = f"{done} %" if self._unit == "%" else f"{done} of {total} {self._unit}"
+        text = _amount(done, total, self._unit)
         if steps > 0 and seconds > 0:
             rate = steps / seconds
-            text += "" if self._unit == "%" else f", {rate:.3g}/s"
-            text += f", {_duration((total - done) / rate)} left"
+            text += f"{_rate(rate, self._unit)}, {_duration((total - done) / rate)} left"
         self.label.setText(text)
 
     def _cancel(self) -> None:
@@ -269,6 +276,20 @@ class PathBox(QWidget):
         path, _ = QFileDialog.getOpenFileName(self, self._title, self.value(), self._pattern)
         if path:
             self.set_value(path)
+
+
+def _amount(done: int, total: int, unit: str) -> str:
+    if unit == "%":
+        return f"{done} %"
+    if unit == "bytes":
+        return f"{done / 1e6:.0f} of {total / 1e6:.0f} MB"
+    return f"{done} of {total} {unit}"
+
+
+def _rate(rate: float, unit: str) -> str:
+    if unit == "%":
+        return ""
+    return f", {rate / 1e6:.3g} MB/s" if unit == "bytes" else f", {rate:.3g}/s"
 
 
 def _duration(seconds: float) -> str:
