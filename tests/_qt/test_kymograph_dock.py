@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import csv
 import threading
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import tifffile
 from PIL import Image as Pictures
+from qtpy.QtCore import Qt
 
 from napari_flowmag._qt.job import running_jobs
 from napari_flowmag._qt.kymograph_dock import KymographDock
@@ -303,6 +305,20 @@ def test_a_low_window_scrolls_the_dock_and_a_high_one_is_filled(dock):
     dock.resize(600, 1000)
     dock.show()
     assert dock.view.height() > 500
+
+
+def test_only_the_left_button_goes_to_a_time(qtbot):
+    view = KymographView()
+    qtbot.addWidget(view)
+    view.resize(420, 300)
+    view.show()
+    view.show_kymograph(Kymograph({"clip": np.random.default_rng(0).random((9, 20))}))
+    middle = view._plots[0].vb.sceneBoundingRect().center()
+    picked = []
+    view.picked.connect(picked.append)
+    for button in ("RightButton", "LeftButton"):
+        view._click(Mock(button=lambda b=button: Qt.MouseButton[b], scenePos=lambda: middle))
+        assert len(picked) == (button == "LeftButton")
 
 
 def test_long_names_leave_both_kymographs_in_view(qtbot):

@@ -188,6 +188,8 @@ class KymographView(QWidget):
             )
 
     def _click(self, event: Any) -> None:
+        if event.button() != Qt.MouseButton.LeftButton:
+            return  # another opens pyqtgraph's menu
         place = self._place(event.scenePos())
         if place is not None:
             self.picked.emit(place[1])
