@@ -307,6 +307,24 @@ def test_a_low_window_scrolls_the_dock_and_a_high_one_is_filled(dock):
     assert dock.view.height() > 500
 
 
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_a_line_along_pixels_without_values_is_told(dock, model, settle, frames):
+    pixels = frames.astype(np.float32)
+    pixels[:, :, :32] = np.nan
+    clip = model.add_image(pixels, name="clip")
+    model.add_image(np.full_like(pixels, np.nan), name="blank")
+    dock.other.set_value(model.layers["blank"])
+    lines = draw(dock, model, [(10, 5), (30, 5)], clip)
+    settle()
+    assert "'clip' has no values along the line" in dock.problem.text()
+    assert dock.kymograph is None
+    lines.data = [np.array([(10, 40), (30, 40)])]
+    settle()
+    assert dock.problem.text() == ""
+    assert dock.kymograph is not None
+    dock.view.auto.click()
+
+
 def test_only_the_left_button_goes_to_a_time(qtbot):
     view = KymographView()
     qtbot.addWidget(view)
