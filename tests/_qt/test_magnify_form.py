@@ -184,6 +184,18 @@ def test_factors_belong_to_the_labels_of_one_layer(dock, model, frames):
     assert dock.form.region.settings()["label_alphas"] == ()
 
 
+def test_a_frame_that_was_in_view_is_one_of_its_clip(dock, model, frames):
+    first, second = model.add_image(frames), model.add_image(frames)
+    dock.form.clip.set_value(first)
+    model.dims.set_current_step(0, 4)
+    dock.form.reference.setCurrentIndex(1)
+    dock.form.reference.activated.emit(1)
+    assert dock.form.reference.currentText() == "Frame 4 (was in view)"
+    assert dock.form.value().settings.reference == 4
+    dock.form.clip.set_value(second)
+    assert dock.form.reference.itemText(1) == "Frame in view"
+
+
 def test_labels_of_all_frames_have_rows_and_the_rest_is_counted(dock, model, frames):
     model.add_image(frames)
     drawn = np.zeros((300, 48, 64), np.uint8)

@@ -41,6 +41,7 @@ _REFERENCES = {
     "Median of all frames": "median",
     "The frame before": "previous",
 }
+_IN_VIEW = list(_REFERENCES.values()).index(None)
 
 
 class MagnifyForm(QWidget):
@@ -199,6 +200,7 @@ class MagnifyForm(QWidget):
         self.slice_only.setVisible("Z" in axes)
         with QSignalBlocker(self.reference):
             self.reference.setCurrentIndex(0)
+            self.reference.setItemText(_IN_VIEW, list(_REFERENCES)[_IN_VIEW])
         self.channels.set_clip(layer)
         self.changed.emit()
 
@@ -222,14 +224,11 @@ class MagnifyForm(QWidget):
             self.changed.emit()
 
     def _pick_reference(self, index: int) -> None:
-        layer = self.clip.value()
-        names = list(_REFERENCES)
-        place = names.index("Frame in view")
-        if index == place and layer is not None:
+        layer, name = self.clip.value(), list(_REFERENCES)[_IN_VIEW]
+        if index == _IN_VIEW and layer is not None:
             self._picked = self._in_view(layer)["T"]
-            self.reference.setItemText(place, f"Frame {self._picked} (was in view)")
-        else:
-            self.reference.setItemText(place, names[place])
+            name = f"Frame {self._picked} (was in view)"
+        self.reference.setItemText(_IN_VIEW, name)
         self.changed.emit()
 
     def _reference_value(self) -> int | str:
