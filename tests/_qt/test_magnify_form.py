@@ -7,6 +7,7 @@ import threading
 
 import numpy as np
 import pytest
+from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QLabel, QStyleOptionComboBox
 
 from napari_flowmag._qt.channels import CARRIES, LEFT
@@ -182,6 +183,19 @@ def test_factors_belong_to_the_labels_of_one_layer(dock, model, frames):
     dock.form.region.set_alpha(1, 50)
     dock.form.region.labels.set_value(second)
     assert dock.form.region.settings()["label_alphas"] == ()
+
+
+def test_a_device_counts_once_it_is_typed(dock, qtbot):
+    device, changes = dock.form.device, []
+    device.device_changed.connect(lambda: changes.append(device.value()))
+    edit = device.choice.lineEdit()
+    edit.selectAll()
+    qtbot.keyClicks(edit, "cuda:1")
+    assert (device.value(), changes) == ("auto", [])
+    qtbot.keyClick(edit, Qt.Key.Key_Return)
+    assert (device.value(), changes) == ("cuda:1", ["cuda:1"])
+    device.choice.setCurrentIndex(1)
+    assert changes == ["cuda:1", "cpu"]
 
 
 def test_a_frame_that_was_in_view_is_one_of_its_clip(dock, model, frames):

@@ -112,6 +112,7 @@ class DeviceBox(QWidget):
     def __init__(self, device: str, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._job: Job | None = None
+        self._device = device
         self.choice = QComboBox()
         self.choice.addItems(["auto", "cpu", "cuda"])
         self.choice.setEditable(True)  # for cuda:1
@@ -124,11 +125,15 @@ class DeviceBox(QWidget):
         layout.addWidget(self.choice)
         layout.addWidget(self.used)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
-        self.choice.currentTextChanged.connect(self._change)
+        # Not currentTextChanged: that comes with every letter that is typed.
+        self.choice.currentIndexChanged.connect(self._change)
+        edit = self.choice.lineEdit()
+        if edit is not None:
+            edit.editingFinished.connect(self._change)
 
     def value(self) -> str:
         """Return the device asked for."""
-        return str(self.choice.currentText()).strip() or "auto"
+        return self._device
 
     def learn(self) -> None:
         """Find out in the background what the device asked for is, unless that is known."""
@@ -141,7 +146,11 @@ class DeviceBox(QWidget):
         self._job.finished.connect(lambda outcome: self._show(device, outcome))
         self._job.start()
 
-    def _change(self) -> None:
+    def _change(self, *_: Any) -> None:
+        device = str(self.choice.currentText()).strip() or "auto"
+        if device == self._device:
+            return
+        self._device = device
         if self._job is not None:
             self._look()
         self.device_changed.emit()
