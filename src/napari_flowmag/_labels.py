@@ -25,7 +25,8 @@ def labels_on(labels: Labels, image: Image, z: int | None = None) -> NDArray[np.
     """Return a Labels layer on the pixel grid of an image layer.
 
     Where both lie in the world counts, nearest neighbours are taken, and 0 where there are no
-    labels; without common units, layers of one size lie pixel on pixel. Labels drawn in one slice of a clip with depth serve for all of its slices.
+    labels; without common units, layers of one size lie pixel on pixel. Labels drawn in one slice
+    of a clip with depth serve for all of its slices.
 
     Parameters
     ----------
@@ -239,9 +240,7 @@ def _along(letter: str, labels: Labels, image: Image) -> NDArray[np.intp]:
     return np.asarray(np.rint(ends[0] + (ends[1] - ends[0]) * np.arange(count)), dtype=np.intp)
 
 
-def _share_none(
-    layer: Layer, other: Layer, axes: Sequence[int], others: Sequence[int]
-) -> bool:
+def _share_none(layer: Layer, other: Layer, axes: Sequence[int], others: Sequence[int]) -> bool:
     """Whether units of two layers have nothing in common along axes, such as pixel and µm.
 
     Layers of one size then lie pixel on pixel, as their numbers in the world say nothing.
