@@ -210,11 +210,16 @@ def test_a_frame_that_was_in_view_is_one_of_its_clip(dock, model, frames):
     assert dock.form.reference.itemText(1) == "Frame in view"
 
 
-def test_labels_of_all_frames_have_rows_and_the_rest_is_counted(dock, model, frames):
+@pytest.mark.parametrize("many", [1000, 10**7])
+def test_labels_of_all_frames_have_rows_and_the_rest_is_counted(
+    dock, model, frames, idle, monkeypatch, many
+):
+    monkeypatch.setattr("napari_flowmag._qt.region._MOST_PIXELS", many)
     model.add_image(frames)
     drawn = np.zeros((300, 48, 64), np.uint8)
     drawn[::20, 0, 0] = np.arange(1, 16)
     dock.form.region.labels.set_value(model.add_labels(drawn))
+    idle()
     assert list(dock.form.region._rows) == list(range(1, 13))
     texts = [label.text() for label in dock.form.region.findChildren(QLabel)]
     assert "and 3 more, with the main factor" in texts
