@@ -70,9 +70,9 @@ def test_a_result_of_some_frames_lies_at_their_time(dock, model, settle, tmp_pat
     assert np.isnan(np.delete(found["part"], range(6, 10), axis=0)).all()
 
     for suffix in ("png", "tif", "csv"):
-        dock.save(str(tmp_path / f"xt.{suffix}"))
+        dock.output.save(str(tmp_path / f"xt.{suffix}"))
         settle()
-        assert dock.place.text() == f"Saved {tmp_path / 'xt'}.{suffix}"
+        assert dock.output.state.text() == f"Saved {tmp_path / 'xt'}.{suffix}"
     pages = tifffile.imread(tmp_path / "xt.tif")
     np.testing.assert_array_equal(pages, [found["clip"], found["part"]])
     with (tmp_path / "xt.csv").open(encoding="utf-8") as file:
@@ -185,13 +185,13 @@ def test_nothing_is_shown_or_exported_of_a_line_or_clip_that_is_gone(
     clip = model.add_image(frames, name="clip")
     dock.show()
     asked = []
-    dialog = "napari_flowmag._qt.kymograph_dock.ask_where"
+    dialog = "napari_flowmag._qt.kymograph_output.ask_where"
     monkeypatch.setattr(dialog, lambda *_: asked.append(True) or "")
 
     def exports_nothing():
         assert dock.kymograph is None
         assert not any(plot.isVisible() for plot in dock.view._plots)
-        dock.export.click()
+        dock.output.export.click()
         assert not asked
         return dock.problem.text()
 
@@ -222,7 +222,7 @@ def test_a_kymograph_that_is_outdated_is_given_up_and_not_exported(
     clip = model.add_image(frames, name="clip")
     lines = draw(dock, model, [(20, 10), (20, 30)], clip)
     settle()
-    assert dock.export.isEnabled()
+    assert dock.output.export.isEnabled()
     begun, go_on = [], threading.Event()
 
     def slow(sampling, check):
@@ -235,13 +235,13 @@ def test_a_kymograph_that_is_outdated_is_given_up_and_not_exported(
     for count, row in enumerate((25, 30), start=1):
         lines.data = [np.array([(row, 10), (row, 30)])]
         qtbot.waitUntil(lambda n=count: len(begun) == n, timeout=10_000)
-        assert not dock.export.isEnabled()
-        assert not dock.open.isEnabled()
-        assert "Sampling" in dock.place.text()
+        assert not dock.output.export.isEnabled()
+        assert not dock.output.open.isEnabled()
+        assert "Sampling" in dock.output.state.text()
     go_on.set()
     settle()
-    assert dock.export.isEnabled()
-    assert dock.place.text() == ""
+    assert dock.output.export.isEnabled()
+    assert dock.output.state.text() == ""
     np.testing.assert_allclose(dock.kymograph.slices["clip"], frames[:, 30, 10:31], atol=1)
 
 
