@@ -14,7 +14,7 @@ from napari_flowmag._qt.channels import CARRIES, LEFT
 from napari_flowmag._qt.kymograph_dock import KymographDock
 from napari_flowmag._qt.magnify_dock import MagnifyDock
 from napari_flowmag._qt.mask_dock import MaskDock
-from napari_flowmag._qt.widgets import Line
+from napari_flowmag._qt.widgets import Elided
 
 from .conftest import moved_texture
 
@@ -257,7 +257,7 @@ def test_names_that_differ_at_the_end_look_different(dock, model, qtbot):
     for name in names:
         model.add_image(moved_texture(), name=name)
     dock.show()
-    labels = dock.form.channels.findChildren(Line)
+    labels = dock.form.channels.findChildren(Elided)
     dock.resize(dock.minimumSizeHint())
     texts = [QLabel.text(label) for label in labels]
     assert texts[0] != texts[1]
@@ -275,7 +275,7 @@ def test_names_that_differ_at_the_end_look_different(dock, model, qtbot):
         shorter.append(box._elided(option))
     assert [text[-3:] for text in shorter] == ["GFP", "rry"]
     model.layers[0].name = "nuclei"
-    labels = dock.form.channels.findChildren(Line)
+    labels = dock.form.channels.findChildren(Elided)
     assert "nuclei" in [label.text() for label in labels]
 
 

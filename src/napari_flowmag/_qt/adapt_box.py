@@ -20,7 +20,7 @@ from napari_flowmag._adapt import adapt_request
 from napari_flowmag._qt.job import Handle, Job, Outcome, show_error
 from napari_flowmag._qt.loss_curve import LossCurve
 from napari_flowmag._qt.save_dialog import ask_where
-from napari_flowmag._qt.widgets import JobBar, Line
+from napari_flowmag._qt.widgets import Elided, JobBar
 from napari_flowmag.adapt.settings import PRESETS
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class AdaptBox(QWidget):
         self.result = QLabel()
         self.result.setWordWrap(True)
         self.result.hide()
-        self.place = Line()
+        self.place = Elided()
         self._lay_out()
 
     def _lay_out(self) -> None:

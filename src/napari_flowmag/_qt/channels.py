@@ -8,7 +8,7 @@ from qtpy.QtCore import QSize, Qt, Signal
 from qtpy.QtWidgets import QComboBox, QGridLayout, QLabel, QSizePolicy, QVBoxLayout, QWidget
 
 from napari_flowmag._layers import axes_of, data_of, is_clip_layer, own, why_no_clip
-from napari_flowmag._qt.widgets import Line
+from napari_flowmag._qt.widgets import Elided
 from napari_flowmag.errors import FlowmagError
 
 if TYPE_CHECKING:
@@ -174,7 +174,7 @@ class ChannelBox(QWidget):
         return list(found.values())
 
 
-class _Name(Line):
+class _Name(Elided):
     """The name of a channel, whole where there is room."""
 
     def __init__(self, name: str) -> None:

@@ -9,7 +9,7 @@ from qtpy.QtWidgets import QHBoxLayout, QPushButton, QVBoxLayout, QWidget
 
 from napari_flowmag._qt.job import Job, Outcome, show_error
 from napari_flowmag._qt.save_dialog import ask_where
-from napari_flowmag._qt.widgets import Line
+from napari_flowmag._qt.widgets import Elided
 
 if TYPE_CHECKING:
     from napari_flowmag.kymograph_files import Kymograph
@@ -32,7 +32,7 @@ class KymographOutput(QWidget):
         self.open = QPushButton("Open in a new viewer")
         self.open.setToolTip("Show the x–t pictures as layers, with time and position as axes")
         self.open.clicked.connect(self.open_viewer)
-        self.state = Line()
+        self.state = Elided()
         policy = self.state.sizePolicy()
         policy.setRetainSizeWhenHidden(True)  # the plots above shall not jump
         self.state.setSizePolicy(policy)

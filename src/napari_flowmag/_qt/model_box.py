@@ -16,7 +16,7 @@ from qtpy.QtWidgets import (
 
 from napari_flowmag._preload import preload_torch
 from napari_flowmag._qt.job import Handle, Job, Outcome
-from napari_flowmag._qt.widgets import Line
+from napari_flowmag._qt.widgets import Elided
 from napari_flowmag.baselines import BASELINES
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ class DeviceBox(QWidget):
         self.choice.setCurrentText(device)
         self.choice.setToolTip("auto takes a graphics card if there is one; cuda:1 is the second")
         # One line, whatever a card is called: the section that this is in does not grow.
-        self.used = Line("known once something was computed")
+        self.used = Elided("known once something was computed")
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.choice)

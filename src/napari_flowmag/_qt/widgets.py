@@ -220,7 +220,7 @@ class JobBar(QWidget):
         self.label.hide()
 
 
-class Line(QElidingLabel):
+class Elided(QElidingLabel):
     """One line of text that needs no room of its own: the middle of a long one is left out.
 
     All of it is in the tool tip; without a text there is no line.
