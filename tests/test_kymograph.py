@@ -42,6 +42,18 @@ def test_a_smooth_wave_is_sampled_between_its_pixels() -> None:
         np.testing.assert_allclose(found[t], wanted, atol=2e-3)
 
 
+def test_a_pixel_without_a_value_blanks_its_own_samples_only() -> None:
+    y, x = np.mgrid[:40, :40]
+    frame = np.sin(x / 5) + np.cos(y / 7)
+    line = ((20.0, 5.0), (20.0, 35.0))
+    whole = kymograph(frame[None], line)[0]
+    frame[20, 15] = np.nan
+    holed = kymograph(frame[None], line)[0]
+    assert np.flatnonzero(np.isnan(holed)).tolist() == [10]
+    np.testing.assert_allclose(np.delete(holed, 10), np.delete(whole, 10), atol=1e-6)
+    assert np.isnan(kymograph(np.full((1, 40, 40), np.nan), line)).all()
+
+
 def test_width_averages_across_the_line() -> None:
     frame = (Y - 20) ** 2
     found = kymograph([frame], ((20, 10), (20, 30)), width=5)

@@ -83,6 +83,24 @@ def test_labels_in_other_units():
     np.testing.assert_array_equal(labels_on(labels, image), drawn)
 
 
+MICRONS = {"scale": (0.05, 0.3, 0.3), "units": ("s", "um", "um"), "axis_labels": ("t", "y", "x")}
+
+
+def test_labels_of_one_size_without_common_units_lie_pixel_on_pixel():
+    drawn = np.zeros((4, 20, 30), np.uint8)
+    drawn[3, 15, 20:25] = 1
+    found = labels_on(layers.Labels(drawn, axis_labels=("t", "y", "x")), clip(**MICRONS))
+    np.testing.assert_array_equal(found, drawn)
+
+
+def test_labels_beside_the_clip_are_told_from_empty_ones():
+    drawn = np.zeros((40, 40), np.uint8)
+    assert not labels_on(layers.Labels(drawn), clip(**MICRONS)).any()
+    drawn[35, 35] = 1
+    with pytest.raises(FlowmagError, match="'drawn' lie beside the clip"):
+        labels_on(layers.Labels(drawn, name="drawn"), clip(**MICRONS))
+
+
 # depth
 
 

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_flowmag._layers import axes_of, data_of, unit_factors
+from napari_flowmag._layers import axes_of, data_of, in_unit, unit_factors
 from napari_flowmag.errors import FlowmagError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from napari.layers import Image, Labels, Layer
     from numpy.typing import NDArray
@@ -25,7 +25,8 @@ def labels_on(labels: Labels, image: Image, z: int | None = None) -> NDArray[np.
     """Return a Labels layer on the pixel grid of an image layer.
 
     Where both lie in the world counts, nearest neighbours are taken, and 0 where there are no
-    labels. Labels drawn in one slice of a clip with depth serve for all of its slices.
+    labels; without common units, layers of one size lie pixel on pixel. Labels drawn in one slice
+    of a clip with depth serve for all of its slices.
 
     Parameters
     ----------
@@ -45,7 +46,8 @@ def labels_on(labels: Labels, image: Image, z: int | None = None) -> NDArray[np.
     Raises
     ------
     FlowmagError
-        If the labels have other axes, or are not the same in all slices that they are for.
+        If the labels have other axes, are not the same in all slices that they are for, or lie
+        beside the image.
     """
     data, axes = np.asarray(data_of(labels)), _axes(labels, image)
     for letter, chosen in (("Z", z), ("C", None)):
@@ -58,7 +60,13 @@ def labels_on(labels: Labels, image: Image, z: int | None = None) -> NDArray[np.
         stack = np.zeros((len(frames), *data.shape[1:]), data.dtype)
         stack[inside] = data[frames[inside]]
         data = stack
-    return _resample(data, labels, image)
+    found = _resample(data, labels, image)
+    if not found.any() and data_of(labels).any():
+        raise FlowmagError(
+            f"labels {labels.name!r} lie beside the clip {image.name!r}: give them its scale, "
+            "units and translation"
+        )
+    return found
 
 
 def mask_on(
@@ -101,6 +109,31 @@ def mask_on(
     return place, inside
 
 
+def check_takes(labels: Labels, number: int) -> None:
+    """Refuse labels into which a number cannot be written.
+
+    Raises
+    ------
+    FlowmagError
+        If they are read only or computed as needed, or their type has no such number.
+    """
+    data = labels.data
+    if labels.multiscale or hasattr(data, "numblocks") or not _writable(data):
+        raise FlowmagError(
+            f"labels {labels.name!r} cannot be written to: choose other labels, or a new layer"
+        )
+    highest = int(np.iinfo(data.dtype).max)
+    if number > highest:
+        raise FlowmagError(
+            f"labels {labels.name!r} are of type {data.dtype}: choose an object up to {highest}, "
+            "or a new layer"
+        )
+
+
+def _writable(data: Any) -> bool:
+    return not isinstance(data, np.ndarray) or bool(data.flags.writeable)
+
+
 def key_frames(labels: NDArray[np.integer[Any]]) -> NDArray[np.integer[Any]]:
     """Make labels that were drawn in some frames serve for all of them.
 
@@ -122,6 +155,37 @@ def key_frames(labels: NDArray[np.integer[Any]]) -> NDArray[np.integer[Any]]:
         return np.asarray(labels[drawn[0] if len(drawn) else 0])
     distance = np.abs(np.arange(len(labels))[:, None] - drawn)
     return np.asarray(labels[drawn[distance.argmin(axis=1)]])
+
+
+def labels_in(data: Any, check: Callable[[], None] = lambda: None) -> list[int]:
+    """Return the labels above 0 that are anywhere in an array, in order.
+
+    Parameters
+    ----------
+    data
+        (…, H, W) whole numbers. All of it is looked at, a part at a time: of a dask array a chunk,
+        else a picture.
+    check
+        Called before each part; may raise to stop.
+    """
+    if hasattr(data, "numblocks"):
+        parts = (data.blocks[place] for place in np.ndindex(*data.numblocks))
+    else:
+        parts = (data[place] for place in np.ndindex(*data.shape[:-2]))
+    found = np.zeros(0, dtype=np.intp)
+    for part in parts:
+        check()
+        found = np.union1d(found, _labels_of(np.asarray(part)))
+    return [int(label) for label in found]
+
+
+def _labels_of(values: NDArray[np.integer[Any]]) -> NDArray[Any]:
+    low, high = int(values.min()), int(values.max())
+    if low < 0 or high >= 2**20:  # seldom: sorting takes ten times as long as ticking off
+        return np.unique(values[values > 0])
+    there = np.zeros(high + 1, bool)
+    there[values.ravel()] = True
+    return np.flatnonzero(there[1:]) + 1
 
 
 def _axes(labels: Labels, image: Image) -> str:
@@ -163,6 +227,9 @@ def _along(letter: str, labels: Labels, image: Image) -> NDArray[np.intp]:
     """Index along an axis of the labels for each index along the same axis of an image."""
     axes = axes_of(image)
     there, here = axes.index(letter), _axes(labels, image).index(letter)
+    count = data_of(image).shape[there]
+    if data_of(labels).shape[here] == count and _share_none(image, labels, (there,), (here,)):
+        return np.arange(count)
     factor = unit_factors(image.units[there : there + 1], labels.units[here : here + 1])[0]
     ends = []
     for end in (0, 1):
@@ -170,17 +237,28 @@ def _along(letter: str, labels: Labels, image: Image) -> NDArray[np.intp]:
         place[there] = end
         world[here] = image.data_to_world(place)[there] * factor
         ends.append(labels.world_to_data(world)[here])
-    count = data_of(image).shape[there]
     return np.asarray(np.rint(ends[0] + (ends[1] - ends[0]) * np.arange(count)), dtype=np.intp)
+
+
+def _share_none(layer: Layer, other: Layer, axes: Sequence[int], others: Sequence[int]) -> bool:
+    """Whether units of two layers have nothing in common along axes, such as pixel and µm.
+
+    Layers of one size then lie pixel on pixel, as their numbers in the world say nothing.
+    """
+    pairs = zip(axes, others, strict=True)
+    return all(in_unit(layer.units[a], str(other.units[b])) is None for a, b in pairs)
 
 
 def _resample(data: NDArray[Any], source: Layer, target: Layer) -> NDArray[Any]:
     """Return pictures on the grid of one layer on that of another: the nearest pixel, else 0.
 
-    The layers may be scaled, turned and sheared in the plane, by their own axes or an affine.
+    The layers may be scaled, turned and sheared in the plane, by their own axes or an affine; of
+    the same size, and without common units, they lie pixel on pixel.
     """
     shape = data_of(target).shape
     height, width = shape[-3:-1] if getattr(target, "rgb", False) else shape[-2:]
+    if data.shape[-2:] == (height, width) and _share_none(source, target, (-2, -1), (-2, -1)):
+        return data
     factors = unit_factors(target.units[-2:], source.units[-2:])
     found = []
     for corner in ((0, 0), (1, 0), (0, 1)):

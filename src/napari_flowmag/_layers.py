@@ -34,10 +34,22 @@ def is_clip_layer(layer: Layer) -> bool:
     """Whether a layer is an image with a time axis, and none of flowmag's previews."""
     if type(layer).__name__ != "Image" or own(layer).get("role") == "preview":
         return False
+    return not _refusal(layer)
+
+
+def why_no_clip(layer: Layer | None) -> str:
+    """Say why a layer is no clip, or what one is."""
+    if layer is None or type(layer).__name__ != "Image":
+        return "choose a clip: an image layer with a time axis"
+    return _refusal(layer)
+
+
+def _refusal(image: Layer) -> str:
     try:
-        return bool(data_of(layer).shape[axes_of(layer).index("T")] > 1)
-    except FlowmagError:
-        return False
+        count = data_of(image).shape[axes_of(image).index("T")]
+    except FlowmagError as error:
+        return str(error)
+    return "" if count > 1 else f"layer {image.name!r} has one frame: a clip needs several"
 
 
 def own(layer: Layer) -> dict[str, Any]:

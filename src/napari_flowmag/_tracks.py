@@ -206,13 +206,16 @@ def sample_layers(sampling: Sampling, check: Callable[[], None]) -> Kymograph:
     Raises
     ------
     FlowmagError
-        If the line leaves the clip's picture.
+        If the line leaves the clip's picture, or runs along pixels without a value only.
     """
     from napari_flowmag.kymograph_files import Kymograph
 
-    count = len(sampling.tracks[0])
+    clip = sampling.tracks[0]
+    slices = {track.name: _slice(track, len(clip), check) for track in sampling.tracks}
+    if np.isnan(slices[clip.name]).all():
+        raise FlowmagError(f"layer {clip.name!r} has no values along the line: they are all NaN")
     return Kymograph(
-        {track.name: _slice(track, count, check) for track in sampling.tracks},
+        slices,
         fps=sampling.fps,
         distance=sampling.distance,
         unit=sampling.unit,

@@ -54,7 +54,7 @@ def kymograph(
     ndarray
         (T, L) or (T, L, C) float32, in the units of the frames. L is the length of the line in
         px, rounded, plus one; the first and the last sample lie on its ends, and all are equally
-        far apart (:func:`sample_distance`).
+        far apart (:func:`sample_distance`). NaN beside pixels that are not finite.
 
     Raises
     ------
@@ -194,8 +194,15 @@ def _sample(frame: NDArray[Any], points: NDArray[np.float64]) -> NDArray[np.floa
     stop = np.ceil(high).astype(int) + _SUPPORT + 1
     near = frame[first[0] : stop[0], first[1] : stop[1]].astype(np.float32)
     places = points - first[:, None, None]
+    blank = ~np.isfinite(near)
+    if blank.any():  # a spline would spread each over the whole line
+        nearest = ndimage.distance_transform_edt(blank, return_distances=False, return_indices=True)
+        near = near[tuple(nearest)]
     # Cubic splines are exact at the pixels, and smooth where the line runs between them.
     values = ndimage.map_coordinates(near, places, order=3, mode="mirror")
+    if blank.any():
+        touched = ndimage.map_coordinates(blank.astype(np.float32), places, order=1, mode="mirror")
+        values[touched > 0] = np.nan
     return np.asarray(values.mean(axis=0), dtype=np.float32)
 
 

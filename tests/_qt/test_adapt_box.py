@@ -8,6 +8,7 @@ import pytest
 from napari_flowmag import load_magnifier
 from napari_flowmag._command import command_for
 from napari_flowmag._layers import own
+from napari_flowmag._qt.loss_curve import LossCurve
 from napari_flowmag._qt.magnify_dock import MagnifyDock
 from napari_flowmag.cli import main
 from napari_flowmag.provenance import state_sha256
@@ -66,9 +67,10 @@ def test_the_adapted_model_is_chosen_used_and_saved(dock, model, idle, tmp_path,
     assert model_record["sha256"] == state_sha256(magnifier)
 
     with qtbot.waitSignal(dock.adapt.saved):
-        dock.adapt.save(str(tmp_path / "mine"))
+        dock.adapt.save(str(tmp_path / "heart.2024.safetensors"))
     idle()
-    path = tmp_path / "mine.safetensors"
+    path = tmp_path / "heart.2024.safetensors"
+    assert dock.adapt.place.text() == f"Saved {path}"
     assert state_sha256(load_magnifier(path, "cpu")) == state_sha256(magnifier)
     assert dock.form.model.settings() == {"model": str(path)}
     assert dock.form.model.magnifier()[0] is None
@@ -114,3 +116,13 @@ def test_the_budget_is_minutes_or_steps(dock):
     dock.adapt.unit.setCurrentText("steps")
     dock.adapt.amount.setValue(30)
     assert dock.adapt.budget() == {"steps": 30}
+
+
+def test_the_curve_takes_the_colours_of_another_theme(qtbot):
+    curve = LossCurve()
+    qtbot.addWidget(curve)
+    curve.clear()
+    curve.show()
+    for colour in ("#f0f1f2", "#3b3a39"):
+        curve.setStyleSheet(f"QWidget {{ color: {colour} }}")
+        assert curve._plot.getAxis("left").textPen().color().name() == colour

@@ -6,6 +6,7 @@ import pytest
 from qtpy.QtCore import QObject
 
 from napari_flowmag._qt.job import Job, running_jobs, show_error, stop_all
+from napari_flowmag._qt.widgets import JobBar
 from napari_flowmag.errors import FlowmagError
 
 
@@ -100,3 +101,15 @@ def test_an_end_that_reaches_nobody_is_an_end(qtbot):
     job._thread.join(10)
     sip.delete(owner)
     assert not running_jobs()
+
+
+def test_a_download_is_counted_in_megabytes(qtbot, monkeypatch):
+    bar = JobBar("bytes")
+    qtbot.addWidget(bar)
+    job = Job(lambda handle: None, "Download")
+    bar.watch(job)
+    for now, done in ((10.0, 1_000_000), (12.0, 151_000_000)):
+        with monkeypatch.context() as clock:
+            clock.setattr("time.monotonic", lambda now=now: now)
+            job.progressed.emit(done, 375_000_000)
+    assert bar.label.text() == "151 of 375 MB, 75 MB/s, 3 s left"

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import csv
+import threading
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import tifffile
 from PIL import Image as Pictures
+from qtpy.QtCore import Qt
 
 from napari_flowmag._qt.job import running_jobs
 from napari_flowmag._qt.kymograph_dock import KymographDock
 from napari_flowmag._qt.kymograph_view import KymographView
+from napari_flowmag._tracks import sample_layers
 from napari_flowmag.kymograph import kymograph
 from napari_flowmag.kymograph_files import Kymograph
 
@@ -66,8 +70,9 @@ def test_a_result_of_some_frames_lies_at_their_time(dock, model, settle, tmp_pat
     assert np.isnan(np.delete(found["part"], range(6, 10), axis=0)).all()
 
     for suffix in ("png", "tif", "csv"):
-        dock.save(str(tmp_path / f"xt.{suffix}"))
+        dock.output.save(str(tmp_path / f"xt.{suffix}"))
         settle()
+        assert dock.output.state.text() == f"Saved {tmp_path / 'xt'}.{suffix}"
     pages = tifffile.imread(tmp_path / "xt.tif")
     np.testing.assert_array_equal(pages, [found["clip"], found["part"]])
     with (tmp_path / "xt.csv").open(encoding="utf-8") as file:
@@ -180,13 +185,13 @@ def test_nothing_is_shown_or_exported_of_a_line_or_clip_that_is_gone(
     clip = model.add_image(frames, name="clip")
     dock.show()
     asked = []
-    dialog = "napari_flowmag._qt.kymograph_dock.QFileDialog.getSaveFileName"
-    monkeypatch.setattr(dialog, lambda *_: asked.append(True) or ("", ""))
+    dialog = "napari_flowmag._qt.kymograph_output.ask_where"
+    monkeypatch.setattr(dialog, lambda *_: asked.append(True) or "")
 
     def exports_nothing():
         assert dock.kymograph is None
         assert not any(plot.isVisible() for plot in dock.view._plots)
-        dock.export.click()
+        dock.output.export.click()
         assert not asked
         return dock.problem.text()
 
@@ -209,6 +214,35 @@ def test_nothing_is_shown_or_exported_of_a_line_or_clip_that_is_gone(
     model.layers.remove(clip)
     settle()
     exports_nothing()
+
+
+def test_a_kymograph_that_is_outdated_is_given_up_and_not_exported(
+    dock, model, settle, frames, qtbot, monkeypatch
+):
+    clip = model.add_image(frames, name="clip")
+    lines = draw(dock, model, [(20, 10), (20, 30)], clip)
+    settle()
+    assert dock.output.export.isEnabled()
+    begun, go_on = [], threading.Event()
+
+    def slow(sampling, check):
+        begun.append(sampling.line)
+        while not go_on.wait(0.01):
+            check()
+        return sample_layers(sampling, check)
+
+    monkeypatch.setattr("napari_flowmag._qt.kymograph_dock.sample_layers", slow)
+    for count, row in enumerate((25, 30), start=1):
+        lines.data = [np.array([(row, 10), (row, 30)])]
+        qtbot.waitUntil(lambda n=count: len(begun) == n, timeout=10_000)
+        assert not dock.output.export.isEnabled()
+        assert not dock.output.open.isEnabled()
+        assert "Sampling" in dock.output.state.text()
+    go_on.set()
+    settle()
+    assert dock.output.export.isEnabled()
+    assert dock.output.state.text() == ""
+    np.testing.assert_allclose(dock.kymograph.slices["clip"], frames[:, 30, 10:31], atol=1)
 
 
 def test_a_window_closes_without_an_error(make_napari_viewer, frames):
@@ -264,6 +298,45 @@ def test_lengths_are_right_where_pixels_are_higher_than_wide(dock, model, settle
     draw(dock, model, [(10, 10), (13, 26), (13, 30)], clip, "path")
     settle()
     assert dock.kymograph.positions()[-1] == pytest.approx(10 + 2)
+
+
+def test_a_low_window_scrolls_the_dock_and_a_high_one_is_filled(dock):
+    assert dock.minimumSizeHint().height() < 200
+    dock.resize(600, 1000)
+    dock.show()
+    assert dock.view.height() > 500
+
+
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_a_line_along_pixels_without_values_is_told(dock, model, settle, frames):
+    pixels = frames.astype(np.float32)
+    pixels[:, :, :32] = np.nan
+    clip = model.add_image(pixels, name="clip")
+    model.add_image(np.full_like(pixels, np.nan), name="blank")
+    dock.other.set_value(model.layers["blank"])
+    lines = draw(dock, model, [(10, 5), (30, 5)], clip)
+    settle()
+    assert "'clip' has no values along the line" in dock.problem.text()
+    assert dock.kymograph is None
+    lines.data = [np.array([(10, 40), (30, 40)])]
+    settle()
+    assert dock.problem.text() == ""
+    assert dock.kymograph is not None
+    dock.view.auto.click()
+
+
+def test_only_the_left_button_goes_to_a_time(qtbot):
+    view = KymographView()
+    qtbot.addWidget(view)
+    view.resize(420, 300)
+    view.show()
+    view.show_kymograph(Kymograph({"clip": np.random.default_rng(0).random((9, 20))}))
+    middle = view._plots[0].vb.sceneBoundingRect().center()
+    picked = []
+    view.picked.connect(picked.append)
+    for button in ("RightButton", "LeftButton"):
+        view._click(Mock(button=lambda b=button: Qt.MouseButton[b], scenePos=lambda: middle))
+        assert len(picked) == (button == "LeftButton")
 
 
 def test_long_names_leave_both_kymographs_in_view(qtbot):

@@ -37,7 +37,8 @@ def run(dock, idle):
 
 def test_nothing_can_be_run_without_a_clip(dock):
     assert not dock.run_button.isEnabled()
-    assert "choose a clip" in dock.problem.text()
+    assert not dock.adapt.button.isEnabled()
+    assert not dock.copy_button.isEnabled()
 
 
 def test_the_result_lies_beside_its_source_and_is_what_magnify_gives(dock, model, frames, idle):
@@ -141,6 +142,21 @@ def test_channels_that_carry_and_follow(dock, model, idle, qtbot):
     assert "no channel shows the motion" in dock.problem.text()
     dock.form.clip.set_value(model.layers["b"])  # another clip: what was left alone takes part
     assert dock.form.value().layers == (model.layers["b"],)
+
+
+def test_what_is_computed_on_is_known_after_a_run_and_has_the_room_there_is(
+    dock, model, frames, idle
+):
+    model.add_image(frames)
+    dock.resize(600, 800)
+    dock.show()
+    dock.form.more.expand(animate=False)
+    run(dock, idle)
+    used = dock.form.device.used
+    assert used.text().startswith("computes on ")
+    assert used.toolTip() == used.text()
+    assert used.width() > 400
+    assert dock.form.tile.width() > 400
 
 
 def test_the_slice_in_view_of_a_clip_with_depth(dock, model, idle):

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
+import threading
 
 import numpy as np
 import pytest
+from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QLabel, QStyleOptionComboBox
-from superqt import QElidingLabel
 
 from napari_flowmag._qt.channels import CARRIES, LEFT
+from napari_flowmag._qt.kymograph_dock import KymographDock
 from napari_flowmag._qt.magnify_dock import MagnifyDock
 from napari_flowmag._qt.mask_dock import MaskDock
+from napari_flowmag._qt.widgets import Elided
 
 from .conftest import moved_texture
 
@@ -130,6 +133,20 @@ def test_the_closed_dock_leaves_nothing_behind(dock, model, qtbot, idle, frames)
     idle()
 
 
+def test_the_dock_says_why_a_layer_is_no_clip(dock, model, qtbot):
+    def said(words):
+        return lambda: words in dock.problem.text()
+
+    assert dock.problem.text() == "", "an empty viewer is no mistake"
+    model.add_image(np.zeros((1, 20, 30), np.uint16), name="still")
+    qtbot.waitUntil(said("layer 'still' has one frame"), timeout=5000)
+    model.add_image(np.zeros((4, 2, 3, 20, 30), np.uint16), name="deep")
+    qtbot.waitUntil(said("layer 'deep' of shape (4, 2, 3, 20, 30): name its axes"), timeout=5000)
+    model.layers.clear()
+    model.add_labels(np.zeros((4, 20, 30), np.uint8))
+    qtbot.waitUntil(said("choose a clip"), timeout=5000)
+
+
 def test_a_layer_becomes_a_clip_once_its_axes_have_names(dock, model):
     layer = model.add_image(np.zeros((4, 2, 3, 20, 30), np.uint16))
     assert dock.form.clip.value() is None
@@ -168,17 +185,86 @@ def test_factors_belong_to_the_labels_of_one_layer(dock, model, frames):
     assert dock.form.region.settings()["label_alphas"] == ()
 
 
+def test_a_device_counts_once_it_is_typed(dock, qtbot):
+    device, changes = dock.form.device, []
+    device.device_changed.connect(lambda: changes.append(device.value()))
+    edit = device.choice.lineEdit()
+    edit.selectAll()
+    qtbot.keyClicks(edit, "cuda:1")
+    assert (device.value(), changes) == ("auto", [])
+    qtbot.keyClick(edit, Qt.Key.Key_Return)
+    assert (device.value(), changes) == ("cuda:1", ["cuda:1"])
+    device.choice.setCurrentIndex(1)
+    assert changes == ["cuda:1", "cpu"]
+
+
+def test_a_frame_that_was_in_view_is_one_of_its_clip(dock, model, frames):
+    first, second = model.add_image(frames), model.add_image(frames)
+    dock.form.clip.set_value(first)
+    model.dims.set_current_step(0, 4)
+    dock.form.reference.setCurrentIndex(1)
+    dock.form.reference.activated.emit(1)
+    assert dock.form.reference.currentText() == "Frame 4 (was in view)"
+    assert dock.form.value().settings.reference == 4
+    dock.form.clip.set_value(second)
+    assert dock.form.reference.itemText(1) == "Frame in view"
+
+
+@pytest.mark.parametrize("many", [1000, 10**7])
+def test_labels_of_all_frames_have_rows_and_the_rest_is_counted(
+    dock, model, frames, idle, monkeypatch, many
+):
+    monkeypatch.setattr("napari_flowmag._qt.region._MOST_PIXELS", many)
+    model.add_image(frames)
+    drawn = np.zeros((300, 48, 64), np.uint8)
+    drawn[::20, 0, 0] = np.arange(1, 16)
+    dock.form.region.labels.set_value(model.add_labels(drawn))
+    idle()
+    assert list(dock.form.region._rows) == list(range(1, 13))
+    texts = [label.text() for label in dock.form.region.findChildren(QLabel)]
+    assert "and 3 more, with the main factor" in texts
+
+
+def test_labels_that_are_read_as_needed_are_looked_for_beside_the_window(
+    dock, model, qtbot, idle, frames
+):
+    import dask.array as da
+
+    model.add_image(frames)
+    threads = []
+
+    def read(block_info):
+        threads.append(threading.current_thread())
+        number = block_info[None]["chunk-location"][0]
+        return np.full((1, 48, 64), number, np.uint8)
+
+    lazy = da.map_blocks(read, chunks=((1,) * 6, 48, 64), dtype=np.uint8)
+    labels = model.add_labels(lazy)
+    model.dims.set_current_step(0, 0)
+    threads.clear()
+    dock.form.region.labels.set_value(labels)
+    idle()
+    assert list(dock.form.region._rows) == [1, 2, 3, 4, 5]
+    assert threading.main_thread() not in threads
+    threads.clear()
+    model.dims.set_current_step(0, 3)
+    qtbot.wait(1)
+    assert not dock.form.region._later.isActive(), "nothing was drawn"
+
+
 def test_names_that_differ_at_the_end_look_different(dock, model, qtbot):
     names = [f"{LONG}GFP", f"{LONG}mCherry"]
     for name in names:
         model.add_image(moved_texture(), name=name)
     dock.show()
-    labels = dock.form.channels.findChildren(QElidingLabel)
+    labels = dock.form.channels.findChildren(Elided)
+    dock.resize(dock.minimumSizeHint())
     texts = [QLabel.text(label) for label in labels]
     assert texts[0] != texts[1]
     assert all("…" in text for text in texts)
-    assert all(label.width() <= 150 for label in labels)
     assert [label.toolTip() for label in labels] == names
+    dock.resize(1500, 600)
+    assert [QLabel.text(label) for label in labels] == names, "there is room"
     box = dock.form.clip
     box.resize(150, box.height())
     shorter = []
@@ -188,15 +274,33 @@ def test_names_that_differ_at_the_end_look_different(dock, model, qtbot):
         box.initStyleOption(option)
         shorter.append(box._elided(option))
     assert [text[-3:] for text in shorter] == ["GFP", "rry"]
+    model.layers[0].name = "nuclei"
+    labels = dock.form.channels.findChildren(Elided)
+    assert "nuclei" in [label.text() for label in labels]
 
 
-@pytest.mark.parametrize("make", [MagnifyDock, MaskDock])
-def test_each_key_goes_to_one_place(make, model, qtbot):
+def test_tab_goes_past_what_is_folded_away(dock, qtbot):
+    dock.show()
+    more = dock.form.more
+    unseen = (dock.form.tile, dock.form.device.choice, dock.adapt.amount)
+    assert not any(widget.isVisible() for widget in unseen)
+    width = dock.minimumSizeHint().width()
+    more.toggleButton().click()
+    assert dock.form.tile.isVisible()
+    assert dock.minimumSizeHint().width() == width
+    assert not dock.adapt.amount.isVisible()
+    more.toggleButton().click()
+    qtbot.waitUntil(lambda: not dock.form.tile.isVisible(), timeout=5000)
+
+
+def test_each_key_goes_to_one_place(dock, model, qtbot):
     from qtpy.QtWidgets import QAbstractButton
 
-    made = make(model)
-    qtbot.addWidget(made)
-    texts = [w.text() for kind in (QLabel, QAbstractButton) for w in made.findChildren(kind)]
+    docks = (dock, MaskDock(model), KymographDock(model))  # they may all be open
+    texts = []
+    for made in docks:
+        qtbot.addWidget(made)
+        texts += [w.text() for kind in (QLabel, QAbstractButton) for w in made.findChildren(kind)]
     keys = [key.lower() for text in texts for key in re.findall(r"&(\w)", text)]
-    assert len(keys) == len(set(keys)) > 5
+    assert len(keys) == len(set(keys)) > 15
     assert not set(keys) & set("fvlpwh"), "napari's menus"

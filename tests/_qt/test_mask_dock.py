@@ -61,6 +61,7 @@ def test_a_mask_goes_to_its_place_on_labels_of_another_grid(dock, model, qtbot):
     dock.labels.set_value(labels)
     find(dock, qtbot)
     dock.accept()
+    assert dock.status.text() == ""
     rows, columns = np.nonzero(labels.data)
     assert labels.data_to_world((rows.mean(), columns.mean())) == pytest.approx((10, 15), abs=1)
     assert labels.data.sum() == pytest.approx(there.sum() / 4, rel=0.3)
@@ -77,6 +78,27 @@ def test_labels_that_do_not_fit_are_refused_and_the_mask_stays(dock, model, qtbo
     dock.labels.set_value(None)
     dock.accept()
     assert model.layers["clip mask"].data.any()
+
+
+@pytest.mark.parametrize("kind", ["uint8", "read only", "dask"])
+def test_labels_that_cannot_hold_the_object_are_refused(dock, model, qtbot, kind):
+    import dask.array as da
+
+    model.add_image(disc()[0], name="clip")
+    pixels = np.zeros((40, 50), np.uint8)
+    pixels.setflags(write=kind == "uint8")
+    labels = model.add_labels(da.from_array(pixels) if kind == "dask" else pixels, name="mine")
+    dock.labels.set_value(labels)
+    find(dock, qtbot)
+    dock.object.setValue(300 if kind == "uint8" else 1)
+    dock.accept()
+    expected = "choose an object up to 255" if kind == "uint8" else "cannot be written to"
+    assert "'mine'" in dock.status.text()
+    assert expected in dock.status.text()
+    assert not np.any(labels.data)
+    assert dock.accept_button.isEnabled()
+    dock.draw()
+    assert labels.mode == "pan_zoom"
 
 
 @pytest.mark.parametrize("axes", ["tzyx", "ztyx"])
@@ -109,6 +131,22 @@ def test_another_clip_begins_anew(dock, model, qtbot):
     find(dock, qtbot, 10, 10)
     dock.accept()
     assert model.layers["b mask"].data.shape == (24, 24)
+
+
+def test_the_closed_dock_leaves_no_clicks_and_no_preview_behind(dock, model, qtbot):
+    from qtpy.QtWidgets import QDockWidget
+
+    holder = QDockWidget()
+    qtbot.addWidget(holder)
+    holder.setWidget(dock)
+    model.add_image(disc()[0], name="clip")
+    find(dock, qtbot)
+    dock.accept()
+    dock.box()
+    find(dock, qtbot)
+    dock.setParent(None)  # what napari does when the dock is closed
+    settle(qtbot)
+    assert [layer.name for layer in model.layers] == ["clip", "clip mask"]
 
 
 def test_all_layers_can_be_removed_together(dock, model, qtbot):

@@ -151,7 +151,7 @@ def test_a_kymograph_follows_its_line(viewer, qtbot, idle, tmp_path):
     qtbot.waitUntil(lambda: shows(260), timeout=60_000)
     assert made.kymograph.unit == "mm"
     for suffix in ("png", "tif", "csv"):
-        made.save(str(tmp_path / f"xt.{suffix}"))
+        made.output.save(str(tmp_path / f"xt.{suffix}"))
         idle()
         assert (tmp_path / f"xt.{suffix}").stat().st_size > 100
     view = made.view

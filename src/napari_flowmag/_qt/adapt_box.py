@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import (
     QComboBox,
     QDoubleSpinBox,
-    QFileDialog,
     QFormLayout,
     QHBoxLayout,
     QLabel,
@@ -21,13 +19,15 @@ from qtpy.QtWidgets import (
 from napari_flowmag._adapt import adapt_request
 from napari_flowmag._qt.job import Handle, Job, Outcome, show_error
 from napari_flowmag._qt.loss_curve import LossCurve
-from napari_flowmag._qt.widgets import JobBar
+from napari_flowmag._qt.save_dialog import ask_where
+from napari_flowmag._qt.widgets import Elided, JobBar
 from napari_flowmag.adapt.settings import PRESETS
 
 if TYPE_CHECKING:
     from napari_flowmag._request import Request
     from napari_flowmag.adapt.outcome import Adapted, Report
 
+_SUFFIX = ".safetensors"
 _BUDGETS = {"minutes": (0.1, 600.0, 2.0, 1), "steps": (1, 100_000, 200, 0)}
 """Unit of a budget → its least, most and usual number, and decimals."""
 
@@ -56,12 +56,12 @@ class AdaptBox(QWidget):
         self.unit.setToolTip("Whether the budget is time or steps")
         self.unit.currentTextChanged.connect(self._set_unit)
         self._set_unit(self.unit.currentText())
-        self.button = QPushButton("&Adapt to this clip")
+        self.button = QPushButton("Adapt to this clip")
         self.button.setToolTip(
             "Fine-tune the model on this clip, at this factor and in this region; frames that are "
             "held back see to it that it never gets worse"
         )
-        self.save_button = QPushButton("&Save model…")
+        self.save_button = QPushButton("Save model…")
         self.save_button.setToolTip("Write the adapted model to a file")
         self.save_button.setEnabled(False)
         self.save_button.clicked.connect(self._ask_where)
@@ -73,6 +73,7 @@ class AdaptBox(QWidget):
         self.result = QLabel()
         self.result.setWordWrap(True)
         self.result.hide()
+        self.place = Elided()
         self._lay_out()
 
     def _lay_out(self) -> None:
@@ -94,6 +95,7 @@ class AdaptBox(QWidget):
         layout.addWidget(self.bar)
         layout.addWidget(self.curve)
         layout.addWidget(self.result)
+        layout.addWidget(self.place)
 
     @property
     def running(self) -> bool:
@@ -120,6 +122,7 @@ class AdaptBox(QWidget):
         self.curve.clear()
         self.curve.show()
         self.result.hide()
+        self.place.setText("")
         self.bar.watch(self._job)
         self.started.emit()
         self._job.start()
@@ -152,9 +155,8 @@ class AdaptBox(QWidget):
         self.ended.emit(adapted)
 
     def _ask_where(self) -> None:
-        path, _ = QFileDialog.getSaveFileName(
-            self, "Save the adapted model", "adapted.safetensors", "Models (*.safetensors)"
-        )
+        name, formats = f"adapted{_SUFFIX}", {"Models": _SUFFIX}
+        path = ask_where(self, "Save the adapted model", name, formats)
         if path:
             self.save(path)
 
@@ -163,14 +165,14 @@ class AdaptBox(QWidget):
         adapted = self._adapted
         if adapted is None:
             return
-        target = Path(path).with_suffix(".safetensors")
 
         def finish(outcome: Outcome) -> None:
             if outcome.error is not None:
                 show_error(outcome.error)
             else:
-                self.saved.emit(adapted.magnifier, str(target))
+                self.place.setText(f"Saved {path}")
+                self.saved.emit(adapted.magnifier, path)
 
-        job = Job(lambda handle: adapted.save(target), "Save model", self)
+        job = Job(lambda handle: adapted.save(path), "Save model", self)
         job.finished.connect(finish)
         job.start()

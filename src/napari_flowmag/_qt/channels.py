@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import QComboBox, QGridLayout, QLabel, QVBoxLayout, QWidget
-from superqt import QElidingLabel
+from qtpy.QtCore import QSize, Qt, Signal
+from qtpy.QtWidgets import QComboBox, QGridLayout, QLabel, QSizePolicy, QVBoxLayout, QWidget
 
-from napari_flowmag._layers import axes_of, data_of, is_clip_layer, own
+from napari_flowmag._layers import axes_of, data_of, is_clip_layer, own, why_no_clip
+from napari_flowmag._qt.widgets import Elided
 from napari_flowmag.errors import FlowmagError
 
 if TYPE_CHECKING:
@@ -16,15 +16,13 @@ if TYPE_CHECKING:
     from napari.layers import Image
 
 CARRIES, FOLLOWS, SHOWS, LEFT = "shows and follows", "follows", "shows only", "left alone"
+_WIDTH = 150  # px
 _ROLES = {
     CARRIES: "The motion is seen in this channel, and the channel is moved by it",
     FOLLOWS: "This channel is moved by the motion that others show",
     SHOWS: "The motion is seen in this channel, which itself stays as it is",
     LEFT: "This channel takes no part",
 }
-
-
-_WIDTH = 150  # px; a longer name would make the dock wide
 
 
 class ChannelBox(QWidget):
@@ -37,9 +35,11 @@ class ChannelBox(QWidget):
         self._viewer = viewer
         self._clip: Image | None = None
         self._roles: list[tuple[Image | int, QComboBox]] = []
+        self._labels: dict[Image, _Name] = {}
         self._grid = QGridLayout()
         self._grid.setContentsMargins(0, 0, 0, 0)
-        self._grid.setColumnStretch(1, 1)
+        for column in (0, 1):
+            self._grid.setColumnStretch(column, 1)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(QLabel("Channels"))
@@ -62,10 +62,13 @@ class ChannelBox(QWidget):
         Raises
         ------
         FlowmagError
-            If no channel shows the motion, or none is moved.
+            If there is no clip, with the reason of the layer that the user means.
         """
         if self._clip is None:
-            raise FlowmagError("choose a clip: an image layer with a time axis")
+            images = [layer for layer in self._viewer.layers if type(layer).__name__ == "Image"]
+            chosen = self._viewer.layers.selection.active
+            meant = chosen if chosen in images else next(reversed(images), None)
+            raise FlowmagError(why_no_clip(meant))
         taking = [k for k, box in self._roles if box.currentText() != LEFT and not _is_index(k)]
         return tuple(taking) if taking else (self._clip,)
 
@@ -110,7 +113,9 @@ class ChannelBox(QWidget):
             widget = item.widget()
             if widget is not None:
                 widget.deleteLater()
-        self._roles = []
+        for layer in self._labels:
+            layer.events.name.disconnect(self._rename)
+        self._roles, self._labels = [], {}
         together = self._together(keys)
         for row, key in enumerate(keys):
             box = QComboBox()
@@ -122,15 +127,20 @@ class ChannelBox(QWidget):
             box.setCurrentText(before.get(key, CARRIES if key in together else LEFT))
             box.currentIndexChanged.connect(self.changed)
             self._roles.append((key, box))
-            name = f"Channel {key}" if isinstance(key, int) else key.name
-            label = QElidingLabel(name)
-            label.setElideMode(Qt.TextElideMode.ElideMiddle)  # channels differ at the end
-            label.setToolTip(name)
-            label.setFixedWidth(min(label.fontMetrics().horizontalAdvance(name) + 8, _WIDTH))
-            self._grid.addWidget(label, row, 0)
+            self._grid.addWidget(self._label(key), row, 0)
             self._grid.addWidget(box, row, 1)
         self.setVisible(len(keys) > 1)
         self.changed.emit()
+
+    def _label(self, key: Image | int) -> _Name:
+        if isinstance(key, int):
+            return _Name(f"Channel {key}")
+        self._labels[key] = label = _Name(key.name)
+        key.events.name.connect(self._rename)
+        return label
+
+    def _rename(self, event: Any) -> None:
+        self._labels[event.source].setText(event.source.name)
 
     def _channels(self) -> list[Image | int]:
         clip = self._clip
@@ -162,6 +172,23 @@ class ChannelBox(QWidget):
             if path is not None and own(layer).get("path") == path:
                 found.setdefault(own(layer).get("channel"), layer)
         return list(found.values())
+
+
+class _Name(Elided):
+    """The name of a channel, whole where there is room."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+
+    def minimumSizeHint(self) -> QSize:  # noqa: N802 - Qt's name
+        """Return room for the name, but not for so long a one that it would make the dock wide."""
+        width = self.fontMetrics().horizontalAdvance(self.text()) + 8
+        return QSize(min(width, _WIDTH), super().minimumSizeHint().height())
+
+    def sizeHint(self) -> QSize:  # noqa: N802 - Qt's name
+        """Return the same: what is shown now says nothing about what there is to show."""
+        return self.minimumSizeHint()
 
 
 def _is_index(key: Image | int) -> bool:

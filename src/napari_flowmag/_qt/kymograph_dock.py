@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import (
     QDoubleSpinBox,
-    QFileDialog,
     QFormLayout,
     QHBoxLayout,
     QLabel,
@@ -22,7 +22,9 @@ from napari_flowmag._layers import axes_of, data_of, in_view, is_clip_layer, uni
 from napari_flowmag._lines import line_on, new_lines, set_ends
 from napari_flowmag._origin import is_made_of
 from napari_flowmag._qt.job import Job, Outcome, show_error
+from napari_flowmag._qt.kymograph_output import KymographOutput
 from napari_flowmag._qt.kymograph_view import KymographView
+from napari_flowmag._qt.scrolled import Scrolled
 from napari_flowmag._qt.widgets import LayerCombo
 from napari_flowmag._tracks import Sampling, lay_line, sample_layers
 from napari_flowmag.errors import FlowmagError
@@ -33,9 +35,9 @@ if TYPE_CHECKING:
 
     from napari_flowmag.kymograph_files import Kymograph
 
-_PATTERN = "Picture with axes (*.png);;Calibrated TIFF (*.tif);;Table (*.csv)"
 _PLACE = ("data", "scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
 """Events of a layer after which a kymograph is another one; its name is in the titles."""
+_PATIENCE = 0.2  # s
 
 
 class KymographDock(QWidget):
@@ -48,11 +50,12 @@ class KymographDock(QWidget):
         self._pending = False
         self._followed: list[Any] = []
         self._slices: list[dict[str, int]] = []
-        self.kymograph: Kymograph | None = None
         self.clip = LayerCombo(viewer, is_clip_layer)
         self.other = LayerCombo(viewer, is_clip_layer, none="None")
         self.lines = LayerCombo(viewer, _is_shapes, none="Draw or type a line")
         self.view = KymographView()
+        self.output = KymographOutput()
+        self.output.missing.connect(self._miss)
         self.problem = QLabel()
         self.problem.setWordWrap(True)
         self._make_boxes()
@@ -85,21 +88,15 @@ class KymographDock(QWidget):
         self.width_box.setRange(1, 200)
         self.width_box.setSuffix(" px")
         self.width_box.setToolTip("Average across the line over this much")
-        self.draw = QPushButton("&Draw a line")
+        self.draw = QPushButton("Draw a l&ine")
         self.draw.setToolTip("Make a layer for lines, and take up the tool that draws them")
         self.draw.clicked.connect(self.draw_line)
-        self.export = QPushButton("&Export…")
-        self.export.setToolTip("Save as a picture with axes, a calibrated TIFF, or a table")
-        self.export.clicked.connect(self._ask_export)
-        self.open = QPushButton("Open in a new &viewer")
-        self.open.setToolTip("Show the x–t pictures as layers, with time and position as axes")
-        self.open.clicked.connect(self.open_viewer)
 
     def _lay_out(self) -> None:
         form = QFormLayout()
-        form.addRow("&Clip", self.clip)
-        form.addRow("&Beside it", self.other)
-        form.addRow("&Line", self.lines)
+        form.addRow("Clip", self.clip)
+        form.addRow("Be&side it", self.other)
+        form.addRow("Line", self.lines)
         row = QHBoxLayout()
         row.addWidget(self.draw)
         row.addWidget(QLabel("Width"))
@@ -110,14 +107,20 @@ class KymographDock(QWidget):
                 boxes.addWidget(box)
             form.addRow("From" if pair[0] is self.ends[0] else "To", boxes)
         form.addRow(row)
-        buttons = QHBoxLayout()
-        buttons.addWidget(self.export)
-        buttons.addWidget(self.open)
-        layout = QVBoxLayout(self)
+        content = QWidget()
+        layout = QVBoxLayout(content)
         layout.addLayout(form)
         layout.addWidget(self.problem)
         layout.addWidget(self.view, 1)
-        layout.addLayout(buttons)
+        layout.addWidget(self.output)
+        outer = QVBoxLayout(self)
+        outer.setContentsMargins(0, 0, 0, 0)
+        outer.addWidget(Scrolled(content))
+
+    @property
+    def kymograph(self) -> Kymograph | None:
+        """What is on view, None if there is none."""
+        return self.output.kymograph
 
     def draw_line(self) -> None:
         """Make a layer for lines on the clip, and take up napari's tool for them."""
@@ -140,6 +143,7 @@ class KymographDock(QWidget):
     def update_soon(self, *_: Any) -> None:
         """Sample again in a moment; many calls are one."""
         self._pending = True
+        self._show_state()
         if not self._timer.isActive():
             self._timer.start()
 
@@ -161,29 +165,21 @@ class KymographDock(QWidget):
         dims = self._viewer.dims
         return [in_view(dims.point, layer, dims.units) for layer in self._layers()]
 
-    def open_viewer(self) -> None:
-        """Show the x–t pictures as layers of a viewer of their own."""
-        import napari
-
-        made = self._made()
-        if made is None:
-            return
-        viewer = napari.Viewer(title="flowmag: kymograph")
-        known = made.unit != "px"
-        for title, values in made.slices.items():
-            viewer.add_image(
-                values,
-                name=title,
-                scale=(1 / made.fps if made.fps else 1, made.distance),
-                translate=(made.times()[0], 0),
-                units=("s" if made.fps else "pixel", made.unit if known else "pixel"),
-                axis_labels=("time", "position"),
-            )
-
     def _begin(self) -> None:
-        if self._job is not None or not self._pending:
+        if not self._pending:
+            return
+        if self._job is not None:
+            # One that is nearly there is waited for: something is to be seen while a line is drawn.
+            if time.monotonic() - self._job.started_at > _PATIENCE:
+                self._job.cancel()
+            else:
+                self._timer.start()
             return
         self._pending = False
+        self._sample()
+        self._show_state()
+
+    def _sample(self) -> None:
         try:
             self._slices = self._slices_in_view()
             sampling = self.sampling()
@@ -209,15 +205,19 @@ class KymographDock(QWidget):
             show_error(outcome.error)
         elif not outcome.cancelled:
             self._say("")
-            self.kymograph = outcome.value
+            self.output.kymograph = outcome.value
             self.view.show_kymograph(outcome.value)
             self._moved()
         self._begin()
+        self._show_state()
+
+    def _show_state(self) -> None:
+        self.output.set_busy(self._pending or self._job is not None)
 
     def _show_none(self, reason: str = "") -> None:
         """Show no kymograph, and have none to export, rather than one of another line or clip."""
         self._say(reason)
-        self.kymograph = None
+        self.output.kymograph = None
         self.view.clear()
 
     def _say(self, line: str) -> None:
@@ -310,33 +310,9 @@ class KymographDock(QWidget):
         background = get_theme(self._viewer.theme).background
         self.view.set_dark(sum(background.as_rgb_tuple()[:3]) < 384)
 
-    def _ask_export(self) -> None:
-        if self._made() is None:
-            return
-        path, _ = QFileDialog.getSaveFileName(self, "Save the kymograph", "xt.png", _PATTERN)
-        if path:
-            self.save(path)
-
-    def _made(self) -> Kymograph | None:
-        """Return the kymograph on view; where there is none, say why."""
-        if self.kymograph is None and self.problem.isHidden():
+    def _miss(self) -> None:
+        if self.problem.isHidden():
             self._say("draw a line first")
-        return self.kymograph
-
-    def save(self, path: str) -> None:
-        """Write what is shown; see :func:`~napari_flowmag.kymograph_files.save_kymograph`."""
-        from napari_flowmag.kymograph_files import save_kymograph
-
-        made = self.kymograph
-        if made is None:
-            return
-        job = Job(lambda handle: save_kymograph(path, made), "save kymograph", self)
-        job.finished.connect(self._saved)
-        job.start()
-
-    def _saved(self, outcome: Outcome) -> None:
-        if outcome.error is not None:
-            show_error(outcome.error)
 
 
 def _is_shapes(layer: Layer) -> bool:

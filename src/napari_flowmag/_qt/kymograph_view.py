@@ -10,6 +10,8 @@ from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QSizePolicy, QVBoxL
 from superqt import QDoubleRangeSlider, QElidingLabel
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from napari_flowmag.kymograph_files import Kymograph
 
 _DARK, _LIGHT = ("#262930", "#d0d2d6"), ("#ffffff", "#3b3a39")
@@ -140,8 +142,7 @@ class KymographView(QWidget):
     def _auto_contrast(self) -> None:
         if self._kymograph is None:
             return
-        values = np.concatenate([v.ravel() for v in self._kymograph.slices.values()])
-        low, high = (float(v) for v in np.nanpercentile(values, (0.5, 99.5)))
+        low, high = (float(v) for v in np.percentile(_values(self._kymograph), (0.5, 99.5)))
         high = high if high > low else low + 1
         self.contrast.setValue((low, high))
         self.set_levels((low, high))
@@ -153,8 +154,8 @@ class KymographView(QWidget):
         """
         if self._kymograph is None:
             return
-        shown = [f(v) for v in self._kymograph.slices.values() for f in (np.nanmin, np.nanmax)]
-        low, high = float(min(shown)), float(max(shown))
+        values = _values(self._kymograph)
+        low, high = float(values.min()), float(values.max())
         with QSignalBlocker(self.contrast):
             levels = self._levels or (low, high)
             self.contrast.setRange(min(low, levels[0]), max(high, levels[1], low + 1e-6))
@@ -188,9 +189,18 @@ class KymographView(QWidget):
             )
 
     def _click(self, event: Any) -> None:
+        if event.button() != Qt.MouseButton.LeftButton:
+            return  # another opens pyqtgraph's menu
         place = self._place(event.scenePos())
         if place is not None:
             self.picked.emit(place[1])
+
+
+def _values(kymograph: Kymograph) -> NDArray[Any]:
+    """Return the numbers that a kymograph shows; 0 where it has none."""
+    values = np.concatenate([values.ravel() for values in kymograph.slices.values()])
+    finite = values[np.isfinite(values)]
+    return finite if len(finite) else np.zeros(1)
 
 
 def _rectangle(kymograph: Kymograph) -> QRectF:

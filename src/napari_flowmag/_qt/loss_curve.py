@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from qtpy.QtCore import QEvent
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 if TYPE_CHECKING:
@@ -57,11 +58,30 @@ class LossCurve(QWidget):
             self._start.setValue(report.before)
             self._start.show()
 
+    def changeEvent(self, event: QEvent | None) -> None:  # noqa: N802 - Qt's name
+        """Take the colours of another theme."""
+        super().changeEvent(event)
+        changes = (QEvent.Type.PaletteChange, QEvent.Type.StyleChange)
+        if event is not None and event.type() in changes and self._lines:
+            self._colour()
+
+    def _colour(self) -> None:
+        text, faint = self.palette().text().color(), self.palette().text().color()
+        faint.setAlpha(110)
+        for side in ("bottom", "left"):
+            self._plot.getAxis(side).setTextPen(text)
+            self._plot.getAxis(side).setPen(faint)
+        self._lines["learnt"].setPen(faint)
+        self._plot.resetCachedContent()  # the ground below the lines
+        self._plot.setTitle(
+            f'<span style="color:{faint.name()}">learnt</span> &nbsp; '
+            f'<span style="color:{_BLUE}">held back</span>',
+            size="9pt",
+        )
+
     def _make(self) -> None:
         import pyqtgraph as pg
 
-        text, faint = self.palette().text().color(), self.palette().text().color()
-        faint.setAlpha(110)
         self._plot = pg.PlotWidget(background=None)
         self._plot.setFixedHeight(_HEIGHT)
         self._plot.setMouseEnabled(x=False, y=False)
@@ -69,17 +89,10 @@ class LossCurve(QWidget):
         self._plot.setMenuEnabled(False)
         for side, label in (("bottom", "step"), ("left", "loss")):
             axis = self._plot.getAxis(side)
-            axis.setTextPen(text)
-            axis.setPen(faint)
             axis.enableAutoSIPrefix(False)
             axis.setLabel(label)
-        self._plot.setTitle(
-            f'<span style="color:{faint.name()}">learnt</span> &nbsp; '
-            f'<span style="color:{_BLUE}">held back</span>',
-            size="9pt",
-        )
         self._lines = {
-            "learnt": self._plot.plot(pen=pg.mkPen(faint), antialias=True),
+            "learnt": self._plot.plot(antialias=True),
             "held back": self._plot.plot(
                 pen=pg.mkPen(_BLUE, width=2), symbol="o", symbolSize=5,
                 symbolBrush=_BLUE, symbolPen=None, antialias=True,
@@ -88,4 +101,5 @@ class LossCurve(QWidget):
         dashes = pg.mkPen(_BLUE, style=pg.QtCore.Qt.PenStyle.DashLine)
         self._start = pg.InfiniteLine(angle=0, pen=dashes)
         self._plot.addItem(self._start)
+        self._colour()
         self._layout.addWidget(self._plot)

@@ -17,7 +17,6 @@ from qtpy.QtWidgets import (
     QVBoxLayout,
     QWidget,
 )
-from superqt import QCollapsible
 
 from napari_flowmag._origin import newest_pair
 from napari_flowmag._qt.adapt_box import AdaptBox
@@ -25,7 +24,9 @@ from napari_flowmag._qt.compare import MODES, Compare
 from napari_flowmag._qt.job import Job, Outcome, show_error
 from napari_flowmag._qt.magnify_form import MagnifyForm
 from napari_flowmag._qt.preview import Preview
-from napari_flowmag._qt.widgets import JobBar, Scrolled, fit_on_screen
+from napari_flowmag._qt.scrolled import Scrolled, fit_on_screen
+from napari_flowmag._qt.section import Section
+from napari_flowmag._qt.widgets import JobBar
 from napari_flowmag._run import run_request
 from napari_flowmag.errors import FlowmagError
 
@@ -106,9 +107,7 @@ class MagnifyDock(QWidget):
         compare = QFormLayout()
         compare.addRow("C&ompare", self.mode)
         layout.addLayout(compare)
-        section = QCollapsible("Adapt the model to this clip")
-        section.addWidget(self.adapt)
-        layout.addWidget(section)
+        layout.addWidget(Section("Adapt the model to this clip", self.adapt))
         last = QHBoxLayout()
         last.addWidget(self.copy_button)
         last.addWidget(self.unload_button)
@@ -163,6 +162,7 @@ class MagnifyDock(QWidget):
             show_error(outcome.error)
         elif not outcome.cancelled:
             self._add(request, outcome.value)
+            self.form.device.learn()
         self._update()
         self.preview.resume()
 
@@ -176,6 +176,8 @@ class MagnifyDock(QWidget):
         self._update()
 
     def _adapted(self, adapted: Adapted | None) -> None:
+        if adapted is not None:
+            self.form.device.learn()
         if adapted is not None and adapted.improved:
             clip, alpha = adapted.record["adapted_to"], adapted.record["settings"]["alpha"]
             name = f"adapted to {clip} ×{alpha:g}"
@@ -200,7 +202,8 @@ class MagnifyDock(QWidget):
         try:
             return self.form.value()
         except FlowmagError as error:
-            self._complain(str(error))
+            # In an empty viewer nothing is wrong yet.
+            self._complain(str(error) if len(self._viewer.layers) else "")
             return None
 
     def _update(self) -> None:
@@ -213,7 +216,6 @@ class MagnifyDock(QWidget):
             self.preview.request(request)
 
     def _complain(self, line: str) -> None:
-        # Without a clip there is nothing wrong yet.
         self.problem.setText(line)
         self.problem.setVisible(bool(line))
 
@@ -224,8 +226,7 @@ class MagnifyDock(QWidget):
             self.preview.request(None)
 
     def _shown(self, seconds: float, frame: int) -> None:
-        if self.form.device.pending:
-            self.form.device.look()
+        self.form.device.learn()
 
     def _say(self, line: str) -> None:
         self.status.setText(line)

@@ -16,13 +16,13 @@ from qtpy.QtWidgets import (
     QVBoxLayout,
     QWidget,
 )
-from superqt import QCollapsible
 
 from napari_flowmag._layers import axes_of, clip_of, data_of, in_view, is_clip_layer
 from napari_flowmag._qt.alpha import AlphaBox
 from napari_flowmag._qt.channels import ChannelBox
 from napari_flowmag._qt.model_box import DeviceBox, ModelBox
 from napari_flowmag._qt.region import RegionBox
+from napari_flowmag._qt.section import Section
 from napari_flowmag._qt.widgets import LayerCombo
 from napari_flowmag._request import Request
 from napari_flowmag._settings import plugin_settings
@@ -41,6 +41,7 @@ _REFERENCES = {
     "Median of all frames": "median",
     "The frame before": "previous",
 }
+_IN_VIEW = list(_REFERENCES.values()).index(None)
 
 
 class MagnifyForm(QWidget):
@@ -76,6 +77,7 @@ class MagnifyForm(QWidget):
         self.tile.setSuffix(" px")
         self.tile.setValue(defaults.tile)
         self.tile.setKeyboardTracking(False)
+        self.tile.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         self.tile.setToolTip(
             "Largest side that the model sees at once; smaller tiles take less memory"
         )
@@ -148,10 +150,9 @@ class MagnifyForm(QWidget):
         rest.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.ExpandingFieldsGrow)
         rest.addRow("Frames", self.range)
         rest.addRow(self.slice_only)
-        rest.addRow("&Device", self.device)
-        rest.addRow("T&ile", self.tile)
-        self.more = QCollapsible("Frames, device, tiles")
-        self.more.addWidget(more)
+        rest.addRow("Device", self.device)
+        rest.addRow("Tile", self.tile)
+        self.more = Section("Frames, device, tiles", more)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addLayout(form)
@@ -199,6 +200,7 @@ class MagnifyForm(QWidget):
         self.slice_only.setVisible("Z" in axes)
         with QSignalBlocker(self.reference):
             self.reference.setCurrentIndex(0)
+            self.reference.setItemText(_IN_VIEW, list(_REFERENCES)[_IN_VIEW])
         self.channels.set_clip(layer)
         self.changed.emit()
 
@@ -222,14 +224,11 @@ class MagnifyForm(QWidget):
             self.changed.emit()
 
     def _pick_reference(self, index: int) -> None:
-        layer = self.clip.value()
-        names = list(_REFERENCES)
-        place = names.index("Frame in view")
-        if index == place and layer is not None:
+        layer, name = self.clip.value(), list(_REFERENCES)[_IN_VIEW]
+        if index == _IN_VIEW and layer is not None:
             self._picked = self._in_view(layer)["T"]
-            self.reference.setItemText(place, f"Frame {self._picked} (was in view)")
-        else:
-            self.reference.setItemText(place, names[place])
+            name = f"Frame {self._picked} (was in view)"
+        self.reference.setItemText(_IN_VIEW, name)
         self.changed.emit()
 
     def _reference_value(self) -> int | str:
@@ -237,7 +236,7 @@ class MagnifyForm(QWidget):
         return self._picked if named is None else named
 
     def _one_slice(self) -> bool:
-        return self.slice_only.isVisibleTo(self) and self.slice_only.isChecked()
+        return not self.slice_only.isHidden() and self.slice_only.isChecked()
 
     def _frames(self) -> dict[str, Any]:
         first, last = self.first.value(), self.last.value()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from qtpy.QtCore import QTimer
+from qtpy.QtCore import QEvent, QTimer
 from qtpy.QtWidgets import (
     QComboBox,
     QFormLayout,
@@ -27,11 +27,12 @@ from napari_flowmag._clicks import (
     prompt_of,
 )
 from napari_flowmag._finder import Finder
-from napari_flowmag._labels import mask_on
+from napari_flowmag._labels import check_takes, mask_on
 from napari_flowmag._layers import is_clip_layer, own
 from napari_flowmag._qt.checkpoint_box import CheckpointBox
 from napari_flowmag._qt.job import Handle, Job, Outcome, show_error
-from napari_flowmag._qt.widgets import LayerCombo, Scrolled
+from napari_flowmag._qt.scrolled import Scrolled
+from napari_flowmag._qt.widgets import LayerCombo
 from napari_flowmag.errors import FlowmagError
 
 if TYPE_CHECKING:
@@ -102,21 +103,21 @@ class MaskDock(QWidget):
             return made
 
         self.paint = button("&Draw", "Paint labels with napari's own tools", self.draw)
-        self.add_inside = button("Click &on it", "Each click says: this is it", self.click_inside)
-        self.add_outside = button("Click off &it", "Each click says: not this", self.click_outside)
+        self.add_inside = button("Clic&k on it", "Each click says: this is it", self.click_inside)
+        self.add_outside = button("Click off it", "Each click says: not this", self.click_outside)
         self.add_box = button("&Box around it", "Drag a box around the object", self.box)
         self.accept_button = button("&Accept", "Write the mask into the layer", self.accept)
-        self.clear_button = button("Clea&r", "Forget clicks and boxes", self.clear)
+        self.clear_button = button("Clear", "Forget clicks and boxes", self.clear)
 
     def _lay_out(self) -> None:
         content = QWidget()
         layout = QVBoxLayout(content)
         form = QFormLayout()
-        form.addRow("&Clip", self.clip)
-        form.addRow("&Mask layer", self.labels)
+        form.addRow("Clip", self.clip)
+        form.addRow("Mask la&yer", self.labels)
         form.addRow("Ob&ject", self.object)
         form.addRow(self.paint)
-        form.addRow("Me&thod", self.method)
+        form.addRow("Method", self.method)
         layout.addLayout(form)
         layout.addWidget(self.checkpoint)
         for row in (
@@ -128,7 +129,7 @@ class MaskDock(QWidget):
                 line.addWidget(widget)
             layout.addLayout(line)
         edge = QFormLayout()
-        edge.addRow("&Grow", self.grow)
+        edge.addRow("Grow", self.grow)
         layout.addLayout(edge)
         layout.addWidget(self.status)
         layout.addStretch(1)
@@ -136,15 +137,28 @@ class MaskDock(QWidget):
         outer.setContentsMargins(0, 0, 0, 0)
         outer.addWidget(Scrolled(content))
 
+    def changeEvent(self, event: QEvent | None) -> None:  # noqa: N802 - Qt's name
+        """Leave no clicks and no preview behind in the viewer when napari closes the dock."""
+        super().changeEvent(event)
+        # All that napari's × does to what is in a dock is to take its parent away.
+        if event is not None and event.type() == QEvent.Type.ParentChange and self.parent() is None:
+            self._begin_anew()
+
     def draw(self) -> None:
         """Choose or make the mask layer, and take up the brush."""
         clip = self.clip.value()
         if clip is None:
             self._say("Open a clip first")
             return
-        layer = self._target(clip)
+        layer, number = self._target(clip), self.object.value()
+        try:
+            check_takes(layer, number)
+        except FlowmagError as error:
+            self._say(str(error))
+            return
+        self._say("")
         self._viewer.layers.selection = {layer}
-        layer.selected_label = self.object.value()
+        layer.selected_label = number
         layer.mode = "paint"
 
     def click_inside(self) -> None:
@@ -183,13 +197,13 @@ class MaskDock(QWidget):
         if self._looking:
             self._say("Still looking for the object")
             return
-        layer = self._target(found.clip)
+        layer, number = self._target(found.clip), self.object.value()
         try:
+            check_takes(layer, number)
             place, inside = mask_on(layer, found.clip, mask, found.frame)
         except FlowmagError as error:
             self._say(str(error))
             return
-        number = self.object.value()
         changed = np.nonzero(inside | (np.asarray(layer.data[place]) == number))
         lead = tuple(np.full(len(changed[0]), p) for p in place)
         value = np.where(inside[changed], number, 0)
@@ -235,8 +249,8 @@ class MaskDock(QWidget):
             self.labels.set_value(layer)
         return layer
 
-    def _begin_anew(self, clip: Image | None) -> None:
-        """Forget what was said and found on another clip, with the layers that lie on that."""
+    def _begin_anew(self, *_: Any) -> None:
+        """Forget what was said and found on a clip, with the layers that lie on that."""
         self.clear()
         left = [layer for layer in (self._points, self._boxes) if layer is not None]
         self._points = self._boxes = None
@@ -313,6 +327,7 @@ class MaskDock(QWidget):
             if self._preview is not None:
                 self._take_out([self._preview])
             self._preview = None
+            self._say("")
             return
         if self._preview is None:
             self._add_preview(preview_labels(found.clip, mask))

@@ -13,10 +13,10 @@ from qtpy.QtWidgets import (
     QVBoxLayout,
     QWidget,
 )
-from superqt import QElidingLabel
 
 from napari_flowmag._preload import preload_torch
 from napari_flowmag._qt.job import Handle, Job, Outcome
+from napari_flowmag._qt.widgets import Elided
 from napari_flowmag.baselines import BASELINES
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ class ModelBox(QComboBox):
 class DeviceBox(QWidget):
     """Where to compute, and what that comes to on this machine.
 
-    Torch is what knows; it is loaded in the background when :meth:`look` is first called.
+    Torch is what knows; it is loaded in the background when :meth:`learn` is first called.
     """
 
     device_changed = Signal()
@@ -112,46 +112,53 @@ class DeviceBox(QWidget):
     def __init__(self, device: str, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._job: Job | None = None
+        self._device = device
         self.choice = QComboBox()
         self.choice.addItems(["auto", "cpu", "cuda"])
         self.choice.setEditable(True)  # for cuda:1
         self.choice.setCurrentText(device)
         self.choice.setToolTip("auto takes a graphics card if there is one; cuda:1 is the second")
         # One line, whatever a card is called: the section that this is in does not grow.
-        self.used = QElidingLabel("known after a preview")
-        self.used.setToolTip("What the model really computes on")
+        self.used = Elided("known once something was computed")
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.choice)
         layout.addWidget(self.used)
-        self.choice.currentTextChanged.connect(self._change)
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        # Not currentTextChanged: that comes with every letter that is typed.
+        self.choice.currentIndexChanged.connect(self._change)
+        edit = self.choice.lineEdit()
+        if edit is not None:
+            edit.editingFinished.connect(self._change)
 
     def value(self) -> str:
         """Return the device asked for."""
-        return str(self.choice.currentText()).strip() or "auto"
+        return self._device
 
-    @property
-    def pending(self) -> bool:
-        """Whether :meth:`look` was never called."""
-        return self._job is None
+    def learn(self) -> None:
+        """Find out in the background what the device asked for is, unless that is known."""
+        if self._job is None:
+            self._look()
 
-    def look(self) -> None:
-        """Find out in the background what the device asked for is."""
+    def _look(self) -> None:
         device = self.value()
         self._job = Job(lambda handle: _describe(device, handle), "device", self, activity=False)
         self._job.finished.connect(lambda outcome: self._show(device, outcome))
         self._job.start()
 
-    def _change(self) -> None:
+    def _change(self, *_: Any) -> None:
+        device = str(self.choice.currentText()).strip() or "auto"
+        if device == self._device:
+            return
+        self._device = device
         if self._job is not None:
-            self.look()
+            self._look()
         self.device_changed.emit()
 
     def _show(self, device: str, outcome: Outcome) -> None:
         if device == self.value():
             text = outcome.value if outcome.error is None else str(outcome.error)
             self.used.setText(text)
-            self.used.setToolTip(f"What the model really computes on: {text}")
 
 
 def _describe(device: str, handle: Handle) -> str:

@@ -17,7 +17,9 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_flowmag._labels import labels_in
 from napari_flowmag._layers import data_of, own
+from napari_flowmag._qt.job import Job, Outcome, show_error
 from napari_flowmag._qt.widgets import LayerCombo
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
 _MOST_ROWS = 12
 _MOST_PIXELS = 2**24
+"""As many are looked at without a thread."""
 
 
 class RegionBox(QWidget):
@@ -38,7 +41,10 @@ class RegionBox(QWidget):
         self._viewer = viewer
         self._main_alpha = 1.0
         self._rows: dict[int, QDoubleSpinBox] = {}
+        self._found: list[int] = []
+        self._point = viewer.dims.point
         self._watched: Labels | None = None
+        self._job: Job | None = None
         self.labels = LayerCombo(viewer, _is_region, none="Whole frame")
         self.labels.setToolTip("Where motion is magnified: everywhere, or where a layer has labels")
         self.soft = _px_box("The region grows by this much, to take the edge of the object along")
@@ -111,18 +117,42 @@ class RegionBox(QWidget):
         self._details.setVisible(layer is not None)
         self._look()
 
-    def _edited(self, event: Any = None) -> None:
-        self._later.start()
+    def _edited(self, event: Any) -> None:
+        point = self._viewer.dims.point
+        moved, self._point = point != self._point, point
+        if not (moved and event.type == "set_data"):  # a slider has moved, and nothing else
+            self._later.start()
 
     def _look(self) -> None:
         """Give each label that is there a row, and tell that the region may have changed."""
         layer = self._watched
-        found = [] if layer is None else _labels_in(layer)
-        if found != list(self._rows):
-            self._fill(layer, found)
+        if self._job is not None:
+            self._job.cancel()
+            self._job = None
+        data = None if layer is None else data_of(layer)
+        if isinstance(data, np.ndarray) and data.size <= _MOST_PIXELS:
+            self._fill(layer, labels_in(data))
+        elif data is not None:
+            job = Job(lambda handle: labels_in(data, handle.check), "labels", self, activity=False)
+            job.finished.connect(lambda outcome: self._looked(job, outcome))
+            self._job = job
+            job.start()
         self.changed.emit()
 
+    def _looked(self, job: Job, outcome: Outcome) -> None:
+        if job is not self._job:
+            return  # another look has begun since
+        self._job = None
+        if outcome.error is not None:
+            show_error(outcome.error)
+        elif not outcome.cancelled:
+            self._fill(self._watched, outcome.value)
+            self.changed.emit()
+
     def _fill(self, layer: Labels | None, found: list[int]) -> None:
+        if found == self._found:
+            return
+        self._found = found
         before = {label: box.value() for label, box in self._rows.items()}
         while (item := self._table.takeAt(0)) is not None:
             widget = item.widget()
@@ -131,7 +161,7 @@ class RegionBox(QWidget):
         self._rows = {}
         if layer is None:
             return
-        for row, label in enumerate(found):
+        for row, label in enumerate(found[:_MOST_ROWS]):
             swatch = QLabel()
             swatch.setPixmap(_swatch(layer, label))
             box = QDoubleSpinBox()
@@ -145,6 +175,11 @@ class RegionBox(QWidget):
             self._table.addWidget(swatch, row, 0)
             self._table.addWidget(QLabel(f"Label {label}"), row, 1)
             self._table.addWidget(box, row, 2)
+        more = len(found) - _MOST_ROWS
+        if more > 0:
+            rest = QLabel(f"and {more} more, with the main factor")
+            rest.setToolTip("Labels that have no row magnify by the factor of the whole region")
+            self._table.addWidget(rest, _MOST_ROWS, 0, 1, 3)
         self._table.setColumnStretch(1, 1)
 
 
@@ -154,22 +189,6 @@ def _is_region(layer: Layer) -> bool:
 
 def _edits(layer: Labels) -> tuple[Any, ...]:
     return layer.events.data, layer.events.labels_update, layer.events.paint, layer.events.set_data
-
-
-def _labels_in(layer: Labels) -> list[int]:
-    """Labels that are there; in a long stack those of every n-th frame, not to stop the window."""
-    data = data_of(layer)
-    if data.ndim > 2:
-        data = data[:: -(-data.size // _MOST_PIXELS)]
-    values = np.asarray(data)
-    low, high = int(values.min()), int(values.max())
-    if low < 0 or high >= 2**20:  # seldom: sorting takes ten times as long as ticking off
-        found = np.unique(values[values > 0])
-    else:
-        there = np.zeros(high + 1, bool)
-        there[values.ravel()] = True
-        found = np.flatnonzero(there[1:]) + 1
-    return [int(label) for label in found[:_MOST_ROWS]]
 
 
 def _swatch(layer: Labels, label: int) -> QPixmap:

@@ -6,16 +6,14 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QSignalBlocker, QSize, Qt, Signal
+from qtpy.QtCore import QSignalBlocker, Qt, Signal
 from qtpy.QtWidgets import (
     QComboBox,
     QFileDialog,
-    QFrame,
     QHBoxLayout,
     QLabel,
     QLineEdit,
     QProgressBar,
-    QScrollArea,
     QSizePolicy,
     QStyle,
     QStyleOptionComboBox,
@@ -24,6 +22,7 @@ from qtpy.QtWidgets import (
     QVBoxLayout,
     QWidget,
 )
+from superqt import QElidingLabel
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -141,7 +140,15 @@ class LayerCombo(QComboBox):
 
 
 class JobBar(QWidget):
-    """Progress of one job: a bar, how fast and how long still, and a button to cancel."""
+    """Progress of one job: a bar, how fast and how long still, and a button to cancel.
+
+    Parameters
+    ----------
+    unit : str
+        What the job counts: ``%``, ``bytes``, or things by their name.
+    parent : QWidget, optional
+        Owner.
+    """
 
     def __init__(self, unit: str = "frames", parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -190,11 +197,10 @@ class JobBar(QWidget):
         self.bar.setRange(0, total)
         self.bar.setValue(done)
         seconds, steps = now - self._since[0], done - self._since[1]
-        text = f"{done} %" if self._unit == "%" else f"{done} of {total} {self._unit}"
+        text = _amount(done, total, self._unit)
         if steps > 0 and seconds > 0:
             rate = steps / seconds
-            text += "" if self._unit == "%" else f", {rate:.3g}/s"
-            text += f", {_duration((total - done) / rate)} left"
+            text += f"{_rate(rate, self._unit)}, {_duration((total - done) / rate)} left"
         self.label.setText(text)
 
     def _cancel(self) -> None:
@@ -212,6 +218,28 @@ class JobBar(QWidget):
         self.bar.hide()
         self.cancel_button.hide()
         self.label.hide()
+
+
+class Elided(QElidingLabel):
+    """One line of text that needs no room of its own: the middle of a long one is left out.
+
+    All of it is in the tool tip; without a text there is no line.
+    """
+
+    def __init__(self, text: str = "", parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setElideMode(Qt.TextElideMode.ElideMiddle)  # names often differ at their ends only
+        self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+        self.setText(text)
+        if not text:
+            self.hide()
+
+    def setText(self, text: str | None) -> None:  # noqa: N802 - Qt's name
+        """Show a text."""
+        super().setText(text or "")
+        self.setToolTip(text or "")
+        if self.parent() is not None:  # by itself it would be a window
+            self.setVisible(bool(text))
 
 
 class PathBox(QWidget):
@@ -250,39 +278,18 @@ class PathBox(QWidget):
             self.set_value(path)
 
 
-class Scrolled(QScrollArea):
-    """Scrolls up and down, so that a low window cuts nothing off; as wide as its content needs."""
-
-    def __init__(self, content: QWidget) -> None:
-        super().__init__()
-        self.setWidgetResizable(True)
-        self.setFrameShape(QFrame.Shape.NoFrame)
-        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        self.setWidget(content)
-
-    def minimumSizeHint(self) -> QSize:  # noqa: N802 - Qt's name
-        """Return the content's width, beside a scroll bar, and little height."""
-        content, bar = self.widget(), self.verticalScrollBar()
-        if content is None or bar is None:
-            return super().minimumSizeHint()
-        return QSize(content.minimumSizeHint().width() + bar.sizeHint().width(), 120)
+def _amount(done: int, total: int, unit: str) -> str:
+    if unit == "%":
+        return f"{done} %"
+    if unit == "bytes":
+        return f"{done / 1e6:.0f} of {total / 1e6:.0f} MB"
+    return f"{done} of {total} {unit}"
 
 
-def fit_on_screen(widget: QWidget) -> None:
-    """Make the window of a widget as small as its screen, where it is larger.
-
-    napari gives its first window the size that all of it wants, however small the screen, and docks
-    on the right are then the first that nobody sees.
-    """
-    window, screen = widget.window(), widget.screen()
-    if window is None or screen is None or window.isMaximized() or window.isFullScreen():
-        return
-    room, frame = screen.availableGeometry(), window.frameGeometry()
-    if frame.width() <= room.width() and frame.height() <= room.height():
-        return
-    border = frame.size() - window.size()
-    window.resize(window.size().boundedTo(room.size() - border))
-    window.move(room.topLeft())
+def _rate(rate: float, unit: str) -> str:
+    if unit == "%":
+        return ""
+    return f", {rate / 1e6:.3g} MB/s" if unit == "bytes" else f", {rate:.3g}/s"
 
 
 def _duration(seconds: float) -> str:
