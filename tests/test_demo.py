@@ -30,7 +30,9 @@ class Ideal(Magnifier):
         super().__init__()
         self.config: dict[str, Any] = {}
         frames = demo_clip(kind, factor=alpha, length=FRAMES).frames.astype(np.float32)
-        self.ideal = torch.from_numpy(frames)
+        seen = demo_clip(kind, length=FRAMES).frames
+        offset = 0 if seen.dtype == np.uint8 else seen.min()  # that magnifiers do not see
+        self.ideal = torch.from_numpy(frames - np.float32(offset))
         self.asked, self.step = promised, 0
 
     def prepare(self, reference: Tensor) -> tuple[Tensor]:

@@ -112,10 +112,9 @@ class Engine:
             self._recorded = self._recorded or Recorded(self.magnifier)
 
     def forget(self) -> None:
-        """Give up kept results and the memory they take."""
+        """Give up kept results."""
         self._recorded = None
         self._kept.clear()
-        release_memory(self.device)
 
     def magnify(
         self,
@@ -265,6 +264,7 @@ class Engine:
         """Choose smaller pieces after memory was full."""
         self._kept.budget //= 2
         self.forget()
+        release_memory(self.device)
         side = max(self._size)
         if self.batch > 1:
             self.batch //= 2

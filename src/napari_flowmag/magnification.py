@@ -19,6 +19,8 @@ from napari_flowmag.settings import MagnifySettings
 from napari_flowmag.strength import Strength, Strengths, read_mask, strength
 
 if TYPE_CHECKING:
+    import torch
+
     from napari_flowmag.engine import Engine
     from napari_flowmag.models.base import Magnifier
     from napari_flowmag.values import ValueRange, View
@@ -223,17 +225,26 @@ class Magnification:
         return provenance(self.settings, *self._model, self.strength, self.selected)
 
     def close(self) -> None:
-        """Let go of the model and of everything computed, on the GPU too."""
+        """Let go of the model and of everything computed, and give the memory back to the system.
+
+        On the GPU, too. It takes a tenth of a second.
+        """
         from napari_flowmag.device import release_memory
 
+        device = self.forget()
+        if device is not None:
+            release_memory(device)
+
+    def forget(self) -> torch.device | None:
+        """Let go of the model and of everything computed; return where it was, None if nowhere."""
         self._latest = None
         self.__dict__.pop("_work", None)
         engine, _ = self.__dict__.pop("_model", (None, None))
-        if engine is not None:
-            device = engine.device
-            engine.forget()
-            del engine  # the model goes with it, and only then can its memory be given back
-            release_memory(device)
+        if engine is None:
+            return None
+        engine.forget()
+        device: torch.device = engine.device
+        return device
 
     def _select(self) -> range:
         count, start = len(self._frames), self.settings.start or 0

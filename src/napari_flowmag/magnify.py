@@ -136,11 +136,11 @@ def magnify_frames(
 def _frames_of(
     job: Magnification, progress: Progress | None, cancel: threading.Event | None
 ) -> Iterator[NDArray[Any]]:
-    """Yield the frames of a job of one's own, which is closed after them or in the middle."""
+    """Yield the frames of a job of one's own, which lets go of everything at the end."""
     try:
         yield from job.frames(progress, cancel)
     finally:
-        job.close()
+        job.forget()
 
 
 def magnify_clip(clip: Clip, settings: MagnifySettings, **extra: Any) -> Magnification:

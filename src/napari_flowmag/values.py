@@ -1,8 +1,8 @@
 """Pixel values: what range they have, how a magnifier sees them, and the way back.
 
 A magnifier sees a clip through a :class:`View`. One that repaints pictures sees values scaled
-to [0, 1]. One that samples them anywhere sees the values themselves, so that nothing is lost,
-and beside them a *motion image* in [0, 1] from which it estimates motion.
+to [0, 1]. One that samples them anywhere sees the values themselves, less an offset that all share,
+so that nothing is lost, and beside them a *motion image* in [0, 1] from which it estimates motion.
 """
 
 from __future__ import annotations

@@ -112,7 +112,7 @@ def test_a_run_that_was_ended_goes_on(
     ("words", "says"),
     [
         (["-o", "OUT"], "name the clips"),
-        (["CLIPS"], "out"),
+        (["CLIPS"], "-o"),
         (["nowhere", "-o", "OUT"], "nowhere: no such file or folder"),
         (["CLIPS", "-o", "OUT", "--shard", "3/2"], "setting shard = 3/2"),
         (["CLIPS", "-o", "OUT", "--test", "1"], "setting test = 1.0"),

@@ -319,7 +319,7 @@ def test_bad_usage_gets_one_line(
     ("given", "says"),
     [
         (["-o", "RUN"], "name the folder"),
-        (["DATA"], "out"),
+        (["DATA"], "-o"),
         (["nowhere", "-o", "RUN"], "nowhere: no such file or folder"),
     ],
 )
