@@ -328,7 +328,11 @@ def test_unusable_data_stops_the_run_with_its_own_line(tmp_path: Path, workers: 
     assert str(caught.value) == "picture 90: damaged"
 
 
-def test_a_worker_that_was_killed_is_told_in_a_line(tmp_path: Path) -> None:
+def test_a_worker_that_was_killed_is_told_in_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.utils.data._utils.MP_STATUS_CHECK_INTERVAL", 0.2)  # not 5 s
+
     class Deadly(Numbers):
         def __getitem__(self, index: int) -> Batch:
             os.kill(os.getpid(), signal.SIGKILL)  # as the system does when memory is full
