@@ -116,6 +116,20 @@ def test_labels_beside_the_clip_do_not_count(dock, model, frames, idle):
     np.testing.assert_array_equal(result.data, magnify(frames, 4, mask=mask, reference="first"))
 
 
+def test_a_second_run_and_a_preview_lie_above_the_first_run_and_below_what_was_drawn(
+    dock, model, frames, idle, qtbot
+):
+    model.add_image(frames, name="clip")
+    model.add_points(name="points")
+    run(dock, idle)
+    dock.form.alpha.set_value(5)
+    run(dock, idle)
+    with qtbot.waitSignal(dock.preview.shown, timeout=60_000):
+        dock.live.setChecked(True)
+    names = [layer.name for layer in model.layers]
+    assert names == ["clip", "clip ×8", "clip ×5", "clip preview", "points"]
+
+
 def test_labels_appear_in_the_table_as_they_are_painted(dock, model, frames, qtbot):
     model.add_image(frames)
     layer = model.add_labels(np.zeros(frames.shape[1:], np.uint8))

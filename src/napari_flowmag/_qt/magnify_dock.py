@@ -19,7 +19,7 @@ from qtpy.QtWidgets import (
 )
 from superqt import QCollapsible
 
-from napari_flowmag._origin import newest_pair
+from napari_flowmag._origin import above_family, newest_pair
 from napari_flowmag._qt.adapt_box import AdaptBox
 from napari_flowmag._qt.compare import MODES, Compare
 from napari_flowmag._qt.job import Job, Outcome, show_error
@@ -186,12 +186,9 @@ class MagnifyDock(QWidget):
     def _add(self, request: Request, layers: list[tuple[Any, dict[str, Any]]]) -> None:
         from napari.layers import Image
 
-        there = [source for source in request.moved if source in self._viewer.layers]
-        # All after the last channel of the clip: those of a kind stay together.
-        place = max(map(self._viewer.layers.index, there), default=len(self._viewer.layers) - 1)
-        for data, settings in layers:
-            place += 1
-            self._viewer.layers.insert(place, Image(data, **settings))
+        place = above_family(request.layers, self._viewer.layers)
+        for channel, (data, settings) in enumerate(layers):
+            self._viewer.layers.insert(place + channel, Image(data, **settings))
         if self.live.isChecked():
             self.live.setChecked(False)  # the result is what is to be seen now
         self._compare(self.mode.currentIndex())

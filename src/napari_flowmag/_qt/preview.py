@@ -17,7 +17,7 @@ from napari_flowmag._layers import (
     result_settings,
 )
 from napari_flowmag._live import LiveFrames
-from napari_flowmag._origin import is_made_of, origin_of
+from napari_flowmag._origin import above_family, is_made_of, origin_of
 from napari_flowmag._qt.job import Handle, Job, Outcome
 
 if TYPE_CHECKING:
@@ -176,10 +176,9 @@ class Preview(QObject):
         moved, pictures = request.moved, _pictures(request, frame, view)
         if not _are_made_of(self._layers, moved):
             self._remove_layers()
-            after = max(self._viewer.layers.index(source) for source in moved)
-            for source, picture in zip(moved, pictures, strict=True):
-                after += 1
-                self._layers.append(self._add(source, picture, view, after))
+            lowest = above_family(request.layers, self._viewer.layers)
+            for channel, (source, picture) in enumerate(zip(moved, pictures, strict=True)):
+                self._layers.append(self._add(source, picture, view, lowest + channel))
             return
         for layer, source, picture in zip(self._layers, moved, pictures, strict=True):
             _lay_over(layer, source)
