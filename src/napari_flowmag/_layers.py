@@ -232,7 +232,9 @@ def unit_factors(units: Sequence[Any], others: Sequence[Any]) -> NDArray[np.floa
     return np.array([1.0 if factor is None else factor for factor in factors])
 
 
-def result_settings(layer: Image, start: int = 0, z: int | None = None) -> dict[str, Any]:
+def result_settings(
+    layer: Image, start: int = 0, z: int | None = None, *, covers: bool = False
+) -> dict[str, Any]:
     """Return keyword arguments with which a result lies over its source and looks like it.
 
     Parameters
@@ -243,6 +245,9 @@ def result_settings(layer: Image, start: int = 0, z: int | None = None) -> dict[
         The source's frame that is the result's first.
     z
         The source's slice that is all of the result's depth; None: all slices.
+    covers
+        Whether nothing below is to be seen through it, however the source is blended. So it is for
+        the lowest layer of a result: else clip and result are seen added up.
     """
     from napari.utils.transforms import Affine
 
@@ -262,8 +267,8 @@ def result_settings(layer: Image, start: int = 0, z: int | None = None) -> dict[
         "affine": layer.affine,
         "units": layer.units,
         "axis_labels": layer.axis_labels,
-        "opacity": layer.opacity,
-        "blending": layer.blending,
+        "opacity": 1.0 if covers else layer.opacity,
+        "blending": "translucent_no_depth" if covers else layer.blending,
     }
     if not layer.rgb:
         settings |= {name: getattr(layer, name) for name in _LOOKS}

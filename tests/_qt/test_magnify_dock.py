@@ -11,7 +11,7 @@ import tifffile
 
 from napari_flowmag import magnify, read_clip
 from napari_flowmag._command import command_for, needs_folder
-from napari_flowmag._qt.channels import FOLLOWS, LEFT
+from napari_flowmag._qt.channels import CARRIES, FOLLOWS, LEFT
 from napari_flowmag._qt.magnify_dock import MagnifyDock
 from napari_flowmag._reader import read_layers
 from napari_flowmag.cli import main
@@ -128,6 +128,21 @@ def test_a_second_run_and_a_preview_lie_above_the_first_run_and_below_what_was_d
         dock.live.setChecked(True)
     names = [layer.name for layer in model.layers]
     assert names == ["clip", "clip ×8", "clip ×5", "clip preview", "points"]
+
+
+def test_magnified_channels_are_seen_in_place_of_the_clip_and_not_on_top(dock, model, idle, qtbot):
+    looks = {"blending": "additive", "opacity": 0.7}
+    model.add_image(moved_texture(seed=1), name="a", **looks)
+    model.add_image(moved_texture(seed=2), name="b", **looks)
+    dock.form.clip.set_value(model.layers["a"])
+    dock.form.channels.set_role(model.layers["b"], CARRIES)
+    with qtbot.waitSignal(dock.preview.shown, timeout=60_000):
+        dock.live.setChecked(True)
+    previews = dock.preview.layers
+    layers = run(dock, idle)
+    for lower, upper in (previews, (layers["a ×8"], layers["b ×8"])):
+        assert (str(lower.blending), lower.opacity) == ("translucent_no_depth", 1)
+        assert (str(upper.blending), upper.opacity) == ("additive", 0.7)
 
 
 def test_labels_appear_in_the_table_as_they_are_painted(dock, model, frames, qtbot):

@@ -178,18 +178,18 @@ class Preview(QObject):
             self._remove_layers()
             lowest = above_family(request.layers, self._viewer.layers)
             for channel, (source, picture) in enumerate(zip(moved, pictures, strict=True)):
-                self._layers.append(self._add(source, picture, view, lowest + channel))
+                settings = in_plane(result_settings(source, covers=channel == 0))
+                settings |= {"name": f"{source.name} preview", "metadata": _metadata(source, view)}
+                self._layers.append(self._add(picture, settings, lowest + channel))
             return
         for layer, source, picture in zip(self._layers, moved, pictures, strict=True):
             _lay_over(layer, source)
             layer.metadata = _metadata(source, view)  # before the data, which others wait for
             layer.data = picture
 
-    def _add(self, source: Image, picture: NDArray[Any], view: dict[str, int], place: int) -> Image:
+    def _add(self, picture: NDArray[Any], settings: dict[str, Any], place: int) -> Image:
         from napari.layers import Image
 
-        settings = in_plane(result_settings(source))
-        settings |= {"name": f"{source.name} preview", "metadata": _metadata(source, view)}
         layer = Image(picture, **settings)
         selection = set(self._viewer.layers.selection)
         self._viewer.layers.insert(place, layer)
