@@ -145,6 +145,19 @@ def test_magnified_channels_are_seen_in_place_of_the_clip_and_not_on_top(dock, m
         assert (str(upper.blending), upper.opacity) == ("additive", 0.7)
 
 
+def test_a_preview_is_out_of_sight_before_its_clip_goes(dock, model, frames, idle, qtbot):
+    clip = model.add_image(frames)
+    with qtbot.waitSignal(dock.preview.shown, timeout=60_000):
+        dock.live.setChecked(True)
+    (preview,) = dock.preview.layers
+    seen = []
+    model.layers.events.removed.connect(lambda event: seen.append(preview.visible))
+    model.layers.remove(clip)
+    assert seen[0] is False
+    qtbot.waitUntil(lambda: not len(model.layers), timeout=5000)
+    idle()
+
+
 def test_labels_appear_in_the_table_as_they_are_painted(dock, model, frames, qtbot):
     model.add_image(frames)
     layer = model.add_labels(np.zeros(frames.shape[1:], np.uint8))

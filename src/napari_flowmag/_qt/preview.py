@@ -65,6 +65,7 @@ class Preview(QObject):
         self._timer.setInterval(DEBOUNCE)
         self._timer.timeout.connect(self._begin)
         viewer.dims.events.point.connect(self._moved)
+        viewer.layers.events.removing.connect(self._removing)
         viewer.layers.events.removed.connect(self._removed)
 
     @property
@@ -195,6 +196,13 @@ class Preview(QObject):
         self._viewer.layers.insert(place, layer)
         self._viewer.layers.selection = selection  # the user did not choose the preview
         return layer
+
+    def _removing(self, event: Any) -> None:
+        # Software OpenGL ends napari when a picture that lay over a layer is drawn once more after
+        # that layer has gone.
+        if self._request is not None and self._viewer.layers[event.index] in self._request.layers:
+            for layer in self._layers:
+                layer.visible = False
 
     def _removed(self, event: Any) -> None:
         layer: Layer = event.value
