@@ -13,6 +13,8 @@ from napari_flowmag import magnify, read_clip
 from napari_flowmag._command import command_for, needs_folder
 from napari_flowmag._qt.channels import CARRIES, FOLLOWS, LEFT
 from napari_flowmag._qt.magnify_dock import MagnifyDock
+from napari_flowmag._qt.mask_dock import MaskDock
+from napari_flowmag._qt.widgets import Scrolled
 from napari_flowmag._reader import read_layers
 from napari_flowmag.cli import main
 from napari_flowmag.errors import FlowmagError
@@ -222,6 +224,21 @@ def test_an_error_is_one_notification(dock, model, idle):
     assert "NaN" in records[0].message
     assert len(model.layers) == 1
     assert dock.run_button.isEnabled()
+
+
+def test_a_long_path_makes_no_dock_wide(dock, qtbot):
+    mask = MaskDock(dock._viewer)
+    qtbot.addWidget(mask)
+    line = f"cannot read /data/{'x' * 300}.tif: it is no clip"
+    for widget, say in ((dock, dock._say), (dock, dock._complain), (mask, mask._say)):
+        content = widget.findChild(Scrolled).widget()
+        width = content.minimumSizeHint().width()
+        say(line)
+        content.layout().activate()
+        assert content.minimumSizeHint().width() == width
+    for label in (dock.status, dock.problem, mask.status):
+        assert label.toolTip() == line
+        assert label.heightForWidth(200) > 4 * label.fontMetrics().height(), "it can be read"
 
 
 # the same as a command

@@ -23,7 +23,7 @@ from napari_flowmag._lines import line_on, new_lines, set_ends
 from napari_flowmag._origin import is_made_of
 from napari_flowmag._qt.job import Job, Outcome, show_error
 from napari_flowmag._qt.kymograph_view import KymographView
-from napari_flowmag._qt.widgets import LayerCombo
+from napari_flowmag._qt.widgets import LayerCombo, Line
 from napari_flowmag._tracks import Sampling, lay_line, sample_layers
 from napari_flowmag.errors import FlowmagError
 
@@ -53,8 +53,7 @@ class KymographDock(QWidget):
         self.other = LayerCombo(viewer, is_clip_layer, none="None")
         self.lines = LayerCombo(viewer, _is_shapes, none="Draw or type a line")
         self.view = KymographView()
-        self.problem = QLabel()
-        self.problem.setWordWrap(True)
+        self.problem = Line()
         self._make_boxes()
         self._lay_out()
         self._timer = QTimer(self)
@@ -221,7 +220,7 @@ class KymographDock(QWidget):
         self.view.clear()
 
     def _say(self, line: str) -> None:
-        self.problem.setText(line)
+        self.problem.say(line)
         self.problem.setVisible(bool(line))
 
     def _choose_clip(self, layer: Layer | None) -> None:

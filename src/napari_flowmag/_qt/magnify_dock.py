@@ -12,7 +12,6 @@ from qtpy.QtWidgets import (
     QFileDialog,
     QFormLayout,
     QHBoxLayout,
-    QLabel,
     QPushButton,
     QVBoxLayout,
     QWidget,
@@ -25,7 +24,7 @@ from napari_flowmag._qt.compare import MODES, Compare
 from napari_flowmag._qt.job import Job, Outcome, show_error
 from napari_flowmag._qt.magnify_form import MagnifyForm
 from napari_flowmag._qt.preview import Preview
-from napari_flowmag._qt.widgets import JobBar, Scrolled, fit_on_screen
+from napari_flowmag._qt.widgets import JobBar, Line, Scrolled, fit_on_screen
 from napari_flowmag._run import run_request
 from napari_flowmag.errors import FlowmagError
 
@@ -47,8 +46,7 @@ class MagnifyDock(QWidget):
         self.form = MagnifyForm(viewer)
         self.preview = Preview(viewer, self)
         self.compare = Compare(viewer, self)
-        self.problem = QLabel()
-        self.problem.setWordWrap(True)
+        self.problem = Line()
         self.problem.setStyleSheet("color: #d9534f")
         self.problem.hide()
         self.bar = JobBar("frames")
@@ -89,8 +87,7 @@ class MagnifyDock(QWidget):
         self.mode.addItems([mode.capitalize() for mode in MODES])
         self.mode.setToolTip("Show clip and result beside each other, in turn, or their difference")
         self.mode.currentIndexChanged.connect(self._compare)
-        self.status = QLabel()
-        self.status.setWordWrap(True)
+        self.status = Line()
 
     def _lay_out(self) -> None:
         content = QWidget()
@@ -211,7 +208,7 @@ class MagnifyDock(QWidget):
 
     def _complain(self, line: str) -> None:
         # Without a clip there is nothing wrong yet.
-        self.problem.setText(line)
+        self.problem.say(line)
         self.problem.setVisible(bool(line))
 
     def _toggle_preview(self, on: bool) -> None:
@@ -225,7 +222,7 @@ class MagnifyDock(QWidget):
             self.form.device.look()
 
     def _say(self, line: str) -> None:
-        self.status.setText(line)
+        self.status.say(line)
 
     def _fail(self, error: BaseException) -> None:
         if isinstance(error, FlowmagError):
