@@ -160,6 +160,50 @@ def test_a_preview_is_out_of_sight_before_its_clip_goes(dock, model, frames, idl
     idle()
 
 
+@pytest.mark.parametrize("error", [FlowmagError("no such model"), ValueError("no such model")])
+def test_a_preview_that_fails_says_so_each_time_and_leaves_no_old_picture(
+    dock, model, frames, qtbot, idle, monkeypatch, error
+):
+    from napari.utils.notifications import notification_manager
+
+    def frame(self, request, *rest):
+        if request.settings.alpha > 50:
+            raise error
+        return frames[0]
+
+    monkeypatch.setattr("napari_flowmag._live.LiveFrames.frame", frame)
+    clip = model.add_image(frames)
+    with qtbot.waitSignal(dock.preview.shown, timeout=60_000):
+        dock.live.setChecked(True)
+    with notification_manager:
+        before = len(notification_manager.records)
+        for alpha in (60, 70):
+            with qtbot.waitSignal(dock.preview.failed, timeout=60_000):
+                dock.form.alpha.set_value(alpha)
+            assert "no such model" in dock.problem.text()
+            assert list(model.layers) == [clip]
+        told = len(notification_manager.records) - before
+    assert told == (0 if isinstance(error, FlowmagError) else 1)
+    with qtbot.waitSignal(dock.preview.shown, timeout=60_000):
+        dock.form.alpha.set_value(5)
+    assert not dock.problem.text()
+    assert len(dock.preview.layers) == 1
+    idle()
+
+
+def test_settings_that_make_no_sense_have_no_preview(dock, model, frames, qtbot, idle):
+    clip = model.add_image(frames)
+    with qtbot.waitSignal(dock.preview.shown, timeout=60_000):
+        dock.live.setChecked(True)
+    dock.form.last.setValue(2)
+    dock.form.first.setValue(4)
+    qtbot.waitUntil(lambda: list(model.layers) == [clip], timeout=5000)
+    with qtbot.waitSignal(dock.preview.shown, timeout=60_000):
+        dock.form.first.setValue(0)
+    assert len(dock.preview.layers) == 1
+    idle()
+
+
 def test_labels_appear_in_the_table_as_they_are_painted(dock, model, frames, qtbot):
     model.add_image(frames)
     layer = model.add_labels(np.zeros(frames.shape[1:], np.uint8))

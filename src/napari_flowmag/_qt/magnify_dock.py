@@ -21,7 +21,7 @@ from superqt import QCollapsible
 from napari_flowmag._origin import above_family, newest_pair
 from napari_flowmag._qt.adapt_box import AdaptBox
 from napari_flowmag._qt.compare import MODES, Compare
-from napari_flowmag._qt.job import Job, Outcome, show_error
+from napari_flowmag._qt.job import Job, Outcome, line_of, show_error
 from napari_flowmag._qt.magnify_form import MagnifyForm
 from napari_flowmag._qt.preview import Preview
 from napari_flowmag._qt.widgets import JobBar, Line, Scrolled, fit_on_screen
@@ -43,6 +43,7 @@ class MagnifyDock(QWidget):
         super().__init__(parent)
         self._viewer = viewer
         self._job: Job | None = None
+        self._failure = ""  # of the preview
         self.form = MagnifyForm(viewer)
         self.preview = Preview(viewer, self)
         self.compare = Compare(viewer, self)
@@ -203,8 +204,11 @@ class MagnifyDock(QWidget):
         self.run_button.setEnabled(request is not None and not self.running)
         self.adapt.button.setEnabled(request is not None and not self.running)
         self.copy_button.setEnabled(request is not None)
-        if request is not None and self.live.isChecked():
-            self.preview.request(request)
+        if self.live.isChecked():
+            if request is None:
+                self.preview.withdraw()
+            else:
+                self.preview.request(request)
 
     def _complain(self, line: str) -> None:
         # Without a clip there is nothing wrong yet.
@@ -218,6 +222,9 @@ class MagnifyDock(QWidget):
             self.preview.request(None)
 
     def _shown(self, seconds: float, frame: int) -> None:
+        if self._failure:
+            self._failure = ""
+            self._complain("")
         if self.form.device.pending:
             self.form.device.look()
 
@@ -225,10 +232,12 @@ class MagnifyDock(QWidget):
         self.status.say(line)
 
     def _fail(self, error: BaseException) -> None:
-        if isinstance(error, FlowmagError):
-            self._complain(str(error))
-        else:
+        line = line_of(error)
+        self._complain(line)
+        # Each step of a slider may fail in the same way.
+        if not isinstance(error, FlowmagError) and line != self._failure:
             show_error(error)
+        self._failure = line
 
     def _compare(self, index: int) -> None:
         pair = newest_pair(self.form.clip.value(), self._viewer.layers, self.preview.layers)

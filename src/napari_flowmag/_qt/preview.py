@@ -43,7 +43,7 @@ class Preview(QObject):
     status = Signal(str)
     """What is going on, a few words; empty when nothing is."""
     failed = Signal(object)
-    """An error; the same one once only, until another wish succeeds."""
+    """An error, of each wish that ends in one; then there is no layer."""
     closed = Signal()
     """The user removed the layer."""
 
@@ -59,7 +59,7 @@ class Preview(QObject):
         self._paused = False
         self._working = 0
         self._wished = 0.0
-        self._last_error = ""
+        self._released = False
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.setInterval(DEBOUNCE)
@@ -79,6 +79,7 @@ class Preview(QObject):
             self.clear()
             return
         self._request = request
+        self._released = False
         self._version += 1
         self._wish()
 
@@ -93,15 +94,20 @@ class Preview(QObject):
         if self._request is not None:
             self._wish()
 
-    def clear(self) -> None:
-        """Remove the layers and free the model."""
+    def withdraw(self) -> None:
+        """Remove the layers until there is another request; the model stays loaded."""
         self._request = None
         self._timer.stop()
         self._stop()
-        if self._job is None:
-            self._frames.close()
         self._remove_layers()
         self.status.emit("")
+
+    def clear(self) -> None:
+        """Remove the layers and free the model."""
+        self.withdraw()
+        self._released = True
+        if self._job is None:
+            self._frames.close()
 
     def _moved(self, event: Any = None) -> None:
         if self._request is not None:
@@ -155,18 +161,17 @@ class Preview(QObject):
 
     def _end(self, request: Request, view: dict[str, int], wished: float, outcome: Outcome) -> None:
         self._job = None
-        if self._request is None:
+        if self._released:
             self._frames.close()
+        if self._request is None:
             return
         if outcome.error is not None:
             self.status.emit("")
-            if str(outcome.error) != self._last_error:
-                self._last_error = str(outcome.error)
-                self.failed.emit(outcome.error)
+            self._remove_layers()  # what they show is not what was asked for
+            self.failed.emit(outcome.error)
         elif not outcome.cancelled and all(
             layer in self._viewer.layers for layer in request.layers
         ):
-            self._last_error = ""
             self._show(request, outcome.value, view)
             self.status.emit("")
             self.shown.emit(time.monotonic() - wished, view["T"])
