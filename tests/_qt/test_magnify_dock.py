@@ -204,6 +204,32 @@ def test_settings_that_make_no_sense_have_no_preview(dock, model, frames, qtbot,
     idle()
 
 
+@pytest.mark.parametrize("change", ["frame", "factor"])
+def test_a_preview_that_waits_for_other_work_shows_nothing_out_of_date(
+    dock, model, frames, qtbot, idle, monkeypatch, change
+):
+    clip = model.add_image(frames)
+    with qtbot.waitSignal(dock.preview.shown, timeout=60_000):
+        dock.live.setChecked(True)
+    go_on = threading.Event()
+
+    def adapt(request, preset, budget, handle):
+        go_on.wait(60)
+
+    monkeypatch.setattr("napari_flowmag._qt.adapt_box.adapt_request", adapt)
+    dock.adapt.button.click()
+    assert len(dock.preview.layers) == 1, "it is still right"
+    if change == "frame":
+        model.dims.set_current_step(0, 4)
+    else:
+        dock.form.alpha.set_value(5)
+    qtbot.waitUntil(lambda: list(model.layers) == [clip], timeout=5000)
+    with qtbot.waitSignal(dock.preview.shown, timeout=60_000):
+        go_on.set()
+    assert len(dock.preview.layers) == 1
+    idle()
+
+
 def test_labels_appear_in_the_table_as_they_are_painted(dock, model, frames, qtbot):
     model.add_image(frames)
     layer = model.add_labels(np.zeros(frames.shape[1:], np.uint8))

@@ -146,7 +146,7 @@ class MagnifyDock(QWidget):
         job.finished.connect(lambda outcome: self._finish(request, outcome))
         self.bar.watch(job)
         self._job = job
-        self._update()
+        self._enable()
         job.start()
 
     def cancel(self) -> None:
@@ -161,7 +161,7 @@ class MagnifyDock(QWidget):
             show_error(outcome.error)
         elif not outcome.cancelled:
             self._add(request, outcome.value)
-        self._update()
+        self._enable()
         self.preview.resume()
 
     def _adapt(self) -> None:
@@ -171,14 +171,14 @@ class MagnifyDock(QWidget):
 
     def _adapting(self) -> None:
         self.preview.pause()
-        self._update()
+        self._enable()
 
     def _adapted(self, adapted: Adapted | None) -> None:
         if adapted is not None and adapted.improved:
             clip, alpha = adapted.record["adapted_to"], adapted.record["settings"]["alpha"]
             name = f"adapted to {clip} ×{alpha:g}"
             self.form.model.add_model(name, adapted.magnifier, adapted.record)
-        self._update()
+        self._enable()
         self.preview.resume()
 
     def _add(self, request: Request, layers: list[tuple[Any, dict[str, Any]]]) -> None:
@@ -199,16 +199,21 @@ class MagnifyDock(QWidget):
             return None
 
     def _update(self) -> None:
-        self._complain("")
-        request = self._request()
-        self.run_button.setEnabled(request is not None and not self.running)
-        self.adapt.button.setEnabled(request is not None and not self.running)
-        self.copy_button.setEnabled(request is not None)
+        request = self._enable()
         if self.live.isChecked():
             if request is None:
                 self.preview.withdraw()
             else:
                 self.preview.request(request)
+
+    def _enable(self) -> Request | None:
+        """Enable what can be done now, and return what the form asks for."""
+        self._complain("")
+        request = self._request()
+        self.run_button.setEnabled(request is not None and not self.running)
+        self.adapt.button.setEnabled(request is not None and not self.running)
+        self.copy_button.setEnabled(request is not None)
+        return request
 
     def _complain(self, line: str) -> None:
         # Without a clip there is nothing wrong yet.

@@ -58,6 +58,7 @@ class Preview(QObject):
         self._pending = False
         self._paused = False
         self._working = 0
+        self._shown: tuple[int, dict[str, int]] | None = None  # version and place of the layers
         self._wished = 0.0
         self._released = False
         self._timer = QTimer(self)
@@ -84,9 +85,10 @@ class Preview(QObject):
         self._wish()
 
     def pause(self) -> None:
-        """Leave the machine to something else."""
+        """Leave the machine to something else; layers stay while they are what is wished."""
         self._paused = True
         self._stop()
+        self._remove_outdated()
 
     def resume(self) -> None:
         """Go on after :meth:`pause`."""
@@ -116,7 +118,9 @@ class Preview(QObject):
     def _wish(self) -> None:
         self._wished = time.monotonic()
         self._pending = True
-        if not self._paused:
+        if self._paused:
+            self._remove_outdated()
+        else:
             self._timer.start()
 
     def _stop(self) -> None:
@@ -138,10 +142,7 @@ class Preview(QObject):
         if not all(layer in there and is_clip_layer(layer) for layer in request.layers):
             self.clear()
             return
-        dims = self._viewer.dims
-        view = in_view(dims.point, request.layers[0], dims.units)
-        if request.settings.z is not None:
-            view["Z"] = request.settings.z
+        view = self._view(request)
         frame = view["T"]
         depth = view.get("Z") if request.settings.z is None else None
         self._working = self._version
@@ -155,6 +156,23 @@ class Preview(QObject):
         self._job.progressed.connect(self._reading)
         self._job.finished.connect(lambda outcome: self._end(request, view, wished, outcome))
         self._job.start()
+
+    def _view(self, request: Request) -> dict[str, int]:
+        dims = self._viewer.dims
+        view = in_view(dims.point, request.layers[0], dims.units)
+        if request.settings.z is not None:
+            view["Z"] = request.settings.z
+        return view
+
+    def _remove_outdated(self) -> None:
+        """Remove layers in place of which nothing newer comes for now."""
+        request = self._request
+        if not (
+            request is not None
+            and all(map(is_clip_layer, request.layers))
+            and self._shown == (self._version, self._view(request))
+        ):
+            self._remove_layers()
 
     def _reading(self, done: int, total: int) -> None:
         self.status.emit(f"Reading the clip… {100 * done // max(total, 1)} %")
@@ -175,10 +193,13 @@ class Preview(QObject):
             self._show(request, outcome.value, view)
             self.status.emit("")
             self.shown.emit(time.monotonic() - wished, view["T"])
-        if self._pending and not self._paused:
+        if self._paused:
+            self._remove_outdated()
+        elif self._pending:
             self._begin()
 
     def _show(self, request: Request, frame: NDArray[Any], view: dict[str, int]) -> None:
+        self._shown = (self._working, view)
         moved, pictures = request.moved, _pictures(request, frame, view)
         if not _are_made_of(self._layers, moved):
             self._remove_layers()
