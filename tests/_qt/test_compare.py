@@ -101,6 +101,37 @@ def test_a_run_takes_the_place_of_the_preview_beside_the_clip(dock, model, qtbot
     assert [layer for layer in model.layers if layer.visible] == [clip, result]
 
 
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("upside_down", [False, True])
+def test_the_clip_is_on_the_left_and_the_result_on_the_right(
+    compare, model, frames, count, upside_down
+):
+    model.add_image(frames[0], name="below")
+    labels = ("t", "y", "x")
+    sources = [model.add_image(frames, name=f"{c}", axis_labels=labels) for c in range(count)]
+    model.add_image(frames[0], name="between")
+    results = [add_result(model, source) for source in sources]
+    model.add_points(name="above")
+    if upside_down:
+        model.layers.reverse()
+    compare.set_mode("side by side", sources, results)
+    grid, layers = model.canvas.grid, model.layers
+    assert grid.actual_shape(layers) == (1, 2)
+    assert {grid.position(layers.index(source), layers) for source in sources} == {(0, 0)}
+    assert {grid.position(layers.index(result), layers) for result in results} == {(0, 1)}
+
+
+def test_channels_among_those_of_the_result_are_refused(compare, model, frames):
+    sources, results = [], []
+    for name in "ab":
+        sources.append(model.add_image(frames, name=name, axis_labels=("t", "y", "x")))
+        results.append(add_result(model, sources[-1]))
+    with pytest.raises(FlowmagError, match="move the result above"):
+        compare.set_mode("side by side", sources, results)
+    assert all(layer.visible for layer in model.layers)
+    assert not model.canvas.grid.enabled
+
+
 @pytest.mark.parametrize("mode", ["Side by side", "Blink", "Difference"])
 def test_the_box_says_when_there_is_nothing_to_compare_any_more(dock, model, qtbot, frames, mode):
     clip = model.add_image(frames, name="clip", axis_labels=("t", "y", "x"))

@@ -86,12 +86,13 @@ class Compare(QObject):
             raise FlowmagError(
                 "nothing to compare yet: run a magnification, or turn on the preview"
             )
+        stride = _stride(self._viewer.layers, sources, results) if mode == "side by side" else 0
         self._sources, self._results, self.mode = tuple(sources), tuple(results), mode
         self._visible = {layer: layer.visible for layer in self._viewer.layers}
         for layer in self._viewer.layers:
             layer.visible = layer in self._sources or layer in self._results
         if mode == "side by side":
-            self._show_grid()
+            self._show_grid(stride)
         elif mode == "blink":
             self._blink()
             self._timer.start()
@@ -99,14 +100,10 @@ class Compare(QObject):
             for source, result in zip(sources, results, strict=True):
                 self._show_difference(source, result)
 
-    def _show_grid(self) -> None:
+    def _show_grid(self, stride: int) -> None:
         grid = self._viewer.canvas.grid
         self._grid = (grid.enabled, grid.stride, grid.shape)
-        # Hidden layers keep their place in the grid, so each layer between the two widens it.
-        first, second = (
-            self._viewer.layers.index(layers[0]) for layers in (self._sources, self._results)
-        )
-        grid.stride = -max(abs(second - first), 1)
+        grid.stride = stride
         grid.shape = (1, -1)
         grid.enabled = True
         self._viewer.reset_view()
@@ -176,6 +173,24 @@ class Compare(QObject):
             grid.enabled, grid.stride, grid.shape = self._grid
             self._grid = None
             self._viewer.reset_view()
+
+
+def _stride(layers: Sequence[Layer], sources: Sequence[Image], results: Sequence[Image]) -> int:
+    """Return the stride of a grid with all sources on the left and all results on the right.
+
+    napari gives each cell that many layers, hidden ones too: from the bottom of the list up, or
+    from its top down if the stride is negative.
+    """
+    rising = {layer: place for place, layer in enumerate(layers)}
+    falling = {layer: place for place, layer in enumerate(reversed(layers))}
+    for places, sign in ((rising, 1), (falling, -1)):
+        for stride in range(1, len(layers)):
+            left, right = ({places[layer] // stride for layer in of} for of in (sources, results))
+            if len(left) == len(right) == 1 and max(left) < min(right):
+                return sign * stride
+    raise FlowmagError(
+        "the channels of clip and result lie among each other: move the result above the clip"
+    )
 
 
 def _difference(source: Image, result: Image) -> tuple[Any, float]:
