@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from napari_flowmag._layers import result_settings
+from napari_flowmag._lines import new_lines
 from napari_flowmag._origin import origin_of
 from napari_flowmag._qt.compare import Compare
 from napari_flowmag._qt.magnify_dock import MagnifyDock
@@ -145,6 +146,29 @@ def test_the_box_says_when_there_is_nothing_to_compare_any_more(dock, model, qtb
     assert not model.canvas.grid.enabled
     assert list(model.layers) == [clip]
     assert clip.visible
+
+
+@pytest.mark.parametrize("mode", ["Side by side", "Blink"])
+def test_what_is_drawn_lies_on_the_clip_and_in_no_cell_of_its_own(dock, model, qtbot, frames, mode):
+    clip = model.add_image(frames, name="clip", axis_labels=("t", "y", "x"))
+    result = add_result(model, clip)
+    model.layers.append(new_lines(clip))
+    dock.form.clip.set_value(clip)
+    dock.mode.setCurrentText(mode)
+    line = new_lines(clip)
+    model.layers.append(line)
+    qtbot.wait(1)
+    assert dock.mode.currentText() == ("Off" if mode == "Side by side" else mode)
+    assert not model.canvas.grid.enabled
+    assert line.visible
+    if mode == "Side by side":
+        assert dock.compare.mode == "off"
+        assert all(layer.visible for layer in model.layers)
+        dock.mode.setCurrentText(mode)  # with the line out of sight
+    add_result(model, clip, number=2)
+    qtbot.wait(1)
+    assert dock.mode.currentText() == mode
+    assert result in model.layers
 
 
 def test_all_that_is_compared_can_be_removed_together(dock, model, qtbot, frames):

@@ -8,6 +8,7 @@ import numpy as np
 from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_flowmag._layers import OWN, axes_of, data_of, own, result_settings
+from napari_flowmag._origin import is_made_of
 from napari_flowmag.errors import FlowmagError
 
 if TYPE_CHECKING:
@@ -31,8 +32,8 @@ class Compare(QObject):
     """Shows layers and what became of them side by side, and puts everything back afterwards."""
 
     ended = Signal(bool)
-    """The user removed a layer, and the comparison is over: whether it was one of the two
-    compared, not their difference."""
+    """The comparison is over, because of a layer that was added or removed: whether one of the
+    two compared is gone, not just their difference."""
 
     def __init__(self, viewer: ViewerModel, parent: QObject | None = None) -> None:
         super().__init__(parent)
@@ -42,6 +43,7 @@ class Compare(QObject):
         self._visible: dict[Layer, bool] = {}
         self._grid: tuple[bool, int, tuple[int, int]] | None = None
         self._differences: list[Image] = []
+        self._crowded = False
         self.mode = "off"
         self._timer = QTimer(self)
         self._timer.setInterval(_BLINK)
@@ -52,6 +54,7 @@ class Compare(QObject):
         self._later.setInterval(0)
         self._later.timeout.connect(self._end)
         viewer.layers.events.removed.connect(self._removed)
+        viewer.layers.events.inserted.connect(self._inserted)
 
     @property
     def blink_time(self) -> int:
@@ -148,11 +151,18 @@ class Compare(QObject):
         if event.value in (*self._sources, *self._results, *self._differences):
             self._later.start()
 
+    def _inserted(self, event: Any) -> None:
+        # What is drawn belongs on the clip, and would get a cell of its own; a result or preview of
+        # the clip is about to be compared with it.
+        if self._grid is not None and not any(is_made_of(event.value, s) for s in self._sources):
+            self._crowded = True
+            self._later.start()
+
     def _end(self) -> None:
-        """Put everything back once a layer that takes part has been removed."""
+        """Put everything back once a layer that takes part has gone, or there is no place."""
         there = self._viewer.layers
         gone = any(layer not in there for layer in (*self._sources, *self._results))
-        if gone or any(layer not in there for layer in self._differences):
+        if gone or self._crowded or any(layer not in there for layer in self._differences):
             self._restore()
             self.ended.emit(gone)
 
@@ -161,6 +171,7 @@ class Compare(QObject):
         for result in self._results:
             result.events.data.disconnect(self._refresh)
         self._sources, self._results, self.mode = (), (), "off"
+        self._crowded = False
         differences, self._differences = self._differences, []
         for difference in differences:
             if difference in self._viewer.layers:
