@@ -171,6 +171,25 @@ def test_what_is_drawn_lies_on_the_clip_and_in_no_cell_of_its_own(dock, model, q
     assert result in model.layers
 
 
+def test_another_clip_is_compared_with_its_own_result(dock, model, qtbot, frames):
+    labels = ("t", "y", "x")
+    one, two, three = (model.add_image(frames, name=n, axis_labels=labels) for n in "abc")
+    of_one, of_two = add_result(model, one), add_result(model, two, number=2)
+    dock.form.clip.set_value(one)
+    dock.mode.setCurrentText("Side by side")
+    assert dock.compare.layers == (one, of_one)
+    dock.form.clip.set_value(two)
+    qtbot.waitUntil(lambda: dock.compare.layers == (two, of_two), timeout=5000)
+    assert [layer for layer in model.layers if layer.visible] == [two, of_two]
+    dock.form.clip.set_value(of_two)
+    qtbot.wait(1)
+    assert dock.mode.currentText() == "Side by side"
+    dock.form.clip.set_value(three)
+    qtbot.waitUntil(lambda: dock.mode.currentText() == "Off", timeout=5000)
+    assert all(layer.visible for layer in model.layers)
+    assert not model.canvas.grid.enabled
+
+
 def test_all_that_is_compared_can_be_removed_together(dock, model, qtbot, frames):
     clip = model.add_image(frames, name="clip", axis_labels=("t", "y", "x"))
     add_result(model, clip)

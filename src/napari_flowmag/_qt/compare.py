@@ -57,6 +57,11 @@ class Compare(QObject):
         viewer.layers.events.inserted.connect(self._inserted)
 
     @property
+    def layers(self) -> tuple[Image, ...]:
+        """Clip and result that are compared now."""
+        return (*self._sources, *self._results)
+
+    @property
     def blink_time(self) -> int:
         """Milliseconds that each of the two is seen when they blink."""
         return int(self._timer.interval())
@@ -93,7 +98,7 @@ class Compare(QObject):
         self._sources, self._results, self.mode = tuple(sources), tuple(results), mode
         self._visible = {layer: layer.visible for layer in self._viewer.layers}
         for layer in self._viewer.layers:
-            layer.visible = layer in self._sources or layer in self._results
+            layer.visible = layer in self.layers
         if mode == "side by side":
             self._show_grid(stride)
         elif mode == "blink":
@@ -148,7 +153,7 @@ class Compare(QObject):
 
     def _removed(self, event: Any) -> None:
         self._visible.pop(event.value, None)
-        if event.value in (*self._sources, *self._results, *self._differences):
+        if event.value in (*self.layers, *self._differences):
             self._later.start()
 
     def _inserted(self, event: Any) -> None:
@@ -161,7 +166,7 @@ class Compare(QObject):
     def _end(self) -> None:
         """Put everything back once a layer that takes part has gone, or there is no place."""
         there = self._viewer.layers
-        gone = any(layer not in there for layer in (*self._sources, *self._results))
+        gone = any(layer not in there for layer in self.layers)
         if gone or self._crowded or any(layer not in there for layer in self._differences):
             self._restore()
             self.ended.emit(gone)

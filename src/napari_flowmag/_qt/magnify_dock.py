@@ -199,6 +199,8 @@ class MagnifyDock(QWidget):
             return None
 
     def _update(self) -> None:
+        if self.compare.mode != "off" and self.form.clip.value() not in self.compare.layers:
+            self._compare(self.mode.currentIndex())  # it is another clip now
         request = self._enable()
         if self.live.isChecked():
             if request is None:
