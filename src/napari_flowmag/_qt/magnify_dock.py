@@ -123,12 +123,14 @@ class MagnifyDock(QWidget):
         QTimer.singleShot(0, lambda: fit_on_screen(self))
 
     def changeEvent(self, event: QEvent | None) -> None:  # noqa: N802 - Qt's name
-        """Leave nothing behind in the viewer when napari closes the dock."""
+        """Leave nothing behind in the viewer, and nothing at work, when napari closes the dock."""
         super().changeEvent(event)
         # All that napari's × does to what is in a dock is to take its parent away.
         if event is not None and event.type() == QEvent.Type.ParentChange and self.parent() is None:
             self.live.setChecked(False)
             self.mode.setCurrentIndex(0)
+            self.cancel()  # nobody could see it go on, or stop it
+            self.adapt.cancel()
 
     @property
     def running(self) -> bool:
