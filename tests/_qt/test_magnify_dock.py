@@ -33,7 +33,9 @@ def run(dock, idle):
     dock.run()
     assert dock.running
     assert not dock.run_button.isEnabled()
+    assert not dock.unload_button.isEnabled()
     idle()
+    assert dock.unload_button.isEnabled()
     return dock._viewer.layers
 
 
@@ -219,6 +221,7 @@ def test_a_preview_that_waits_for_other_work_shows_nothing_out_of_date(
     monkeypatch.setattr("napari_flowmag._qt.adapt_box.adapt_request", adapt)
     dock.adapt.button.click()
     assert len(dock.preview.layers) == 1, "it is still right"
+    assert not dock.unload_button.isEnabled()
     if change == "frame":
         model.dims.set_current_step(0, 4)
     else:

@@ -217,6 +217,7 @@ class MagnifyDock(QWidget):
         self.run_button.setEnabled(request is not None and not self.running)
         self.adapt.button.setEnabled(request is not None and not self.running)
         self.copy_button.setEnabled(request is not None)
+        self.unload_button.setEnabled(not self.running)  # what works needs its model
         return request
 
     def _complain(self, line: str) -> None:
