@@ -190,6 +190,18 @@ def test_another_clip_is_compared_with_its_own_result(dock, model, qtbot, frames
     assert not model.canvas.grid.enabled
 
 
+def test_a_difference_leaves_the_selection_alone(compare, model, frames):
+    labels = ("t", "y", "x")
+    sources = [model.add_image(frames, name=name, axis_labels=labels) for name in "ab"]
+    results = [add_result(model, source) for source in sources]
+    model.layers.selection = {sources[0]}
+    compare.set_mode("difference", sources, results)
+    assert model.layers.selection == {sources[0]}
+    model.layers.selection = {sources[1], results[0]}
+    compare.set_mode("off")
+    assert model.layers.selection == {sources[1], results[0]}
+
+
 def test_all_that_is_compared_can_be_removed_together(dock, model, qtbot, frames):
     clip = model.add_image(frames, name="clip", axis_labels=("t", "y", "x"))
     add_result(model, clip)

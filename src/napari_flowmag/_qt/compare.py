@@ -141,7 +141,9 @@ class Compare(QObject):
         difference = Image(data, **settings)
         source.visible = result.visible = False
         self._differences.append(difference)
+        selection = set(self._viewer.layers.selection)
         self._viewer.layers.append(difference)
+        self._viewer.layers.selection = selection  # the user did not choose the difference
         result.events.data.connect(self._refresh)  # a preview shows other frames and factors
 
     def _refresh(self, event: Any) -> None:
