@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 OWN = "flowmag"
 """Key of a layer's metadata under which flowmag keeps what it knows about the layer."""
 
-_LOOKS = ("colormap", "contrast_limits", "gamma", "interpolation2d")
+_GREY_LOOKS = ("colormap", "contrast_limits", "gamma", "interpolation2d")
+LOOKS = ("opacity", "blending", *_GREY_LOOKS)
+"""What :func:`result_settings` takes over beside the place; of RGB layers the first two."""
 
 
 def clip_layers(layers: Iterable[Layer]) -> list[Image]:
@@ -271,7 +273,7 @@ def result_settings(
         "blending": "translucent_no_depth" if covers else layer.blending,
     }
     if not layer.rgb:
-        settings |= {name: getattr(layer, name) for name in _LOOKS}
+        settings |= {name: getattr(layer, name) for name in _GREY_LOOKS}
     return settings
 
 

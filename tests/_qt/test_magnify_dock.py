@@ -162,6 +162,30 @@ def test_a_preview_is_out_of_sight_before_its_clip_goes(dock, model, frames, idl
     idle()
 
 
+def test_a_preview_looks_as_its_clip_does(dock, model, qtbot, idle):
+    for seed, name in enumerate("ab"):
+        model.add_image(moved_texture(seed=seed), name=name, blending="additive")
+    first, second = model.layers
+    dock.form.clip.set_value(first)
+    dock.form.channels.set_role(second, CARRIES)
+    with qtbot.waitSignal(dock.preview.shown, timeout=60_000):
+        dock.live.setChecked(True)
+    previews = dock.preview.layers
+    for source, preview in zip((first, second), previews, strict=True):
+        source.contrast_limits = (19000, 21000)
+        source.gamma = 0.5
+        source.colormap = "magma"
+        source.opacity = 0.4
+        assert preview.contrast_limits == [19000, 21000]
+        assert (preview.gamma, preview.colormap.name) == (0.5, "magma")
+    assert [preview.opacity for preview in previews] == [1, 0.4], "the clip is not seen through it"
+    previews[0].gamma = 2
+    with qtbot.waitSignal(dock.preview.shown, timeout=60_000):
+        model.dims.set_current_step(0, 3)
+    assert previews[0].gamma == 2, "it was chosen for the preview"
+    idle()
+
+
 @pytest.mark.parametrize("error", [FlowmagError("no such model"), ValueError("no such model")])
 def test_a_preview_that_fails_says_so_each_time_and_leaves_no_old_picture(
     dock, model, frames, qtbot, idle, monkeypatch, error

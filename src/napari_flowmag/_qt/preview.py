@@ -9,6 +9,7 @@ import numpy as np
 from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_flowmag._layers import (
+    LOOKS,
     OWN,
     axes_of,
     in_plane,
@@ -208,6 +209,8 @@ class Preview(QObject):
                 settings = in_plane(result_settings(source, covers=channel == 0))
                 settings |= {"name": f"{source.name} preview", "metadata": _metadata(source, view)}
                 self._layers.append(self._add(picture, settings, lowest + channel))
+                for name in LOOKS:  # of a layer that is followed already, this changes nothing
+                    getattr(source.events, name).connect(self._follow)
             return
         for layer, source, picture in zip(self._layers, moved, pictures, strict=True):
             _lay_over(layer, source)
@@ -222,6 +225,14 @@ class Preview(QObject):
         self._viewer.layers.insert(place, layer)
         self._viewer.layers.selection = selection  # the user did not choose the preview
         return layer
+
+    def _follow(self, event: Any) -> None:
+        """Look as the clip does, when that changes: what the user changes here stays till then."""
+        for channel, layer in enumerate(self._layers):
+            if is_made_of(layer, event.source):
+                settings = result_settings(event.source, covers=channel == 0)
+                if event.type in settings:
+                    setattr(layer, event.type, settings[event.type])
 
     def _removing(self, event: Any) -> None:
         # Software OpenGL ends napari when a picture that lay over a layer is drawn once more after
