@@ -133,6 +133,20 @@ def test_channels_among_those_of_the_result_are_refused(compare, model, frames):
     assert not model.canvas.grid.enabled
 
 
+@pytest.mark.parametrize("mode", ["Side by side", "Blink"])
+def test_a_preview_takes_the_place_of_an_older_result(dock, model, qtbot, idle, frames, mode):
+    clip = model.add_image(frames, name="clip", axis_labels=("t", "y", "x"))
+    result = add_result(model, clip)
+    dock.form.clip.set_value(clip)
+    dock.mode.setCurrentText(mode)
+    with qtbot.waitSignal(dock.preview.shown, timeout=60_000):
+        dock.live.setChecked(True)
+    assert dock.compare.mode == mode.lower()
+    assert dock.compare.layers == (clip, *dock.preview.layers)
+    assert not result.visible
+    idle()
+
+
 @pytest.mark.parametrize("mode", ["Side by side", "Blink", "Difference"])
 def test_the_box_says_when_there_is_nothing_to_compare_any_more(dock, model, qtbot, frames, mode):
     clip = model.add_image(frames, name="clip", axis_labels=("t", "y", "x"))

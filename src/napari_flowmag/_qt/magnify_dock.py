@@ -235,6 +235,8 @@ class MagnifyDock(QWidget):
         if self._failure:
             self._failure = ""
             self._complain("")
+        if self.compare.mode != "off" and not set(self.preview.layers) <= set(self.compare.layers):
+            self._compare(self.mode.currentIndex())  # no result before is what is asked for now
         if self.form.device.pending:
             self.form.device.look()
 
