@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from napari_flowmag import _origin
-from napari_flowmag._origin import is_made_of, newest_pair, origin_of
+from napari_flowmag._origin import above_family, is_made_of, newest_pair, origin_of
 
 layers = pytest.importorskip("napari.layers")
 
@@ -53,3 +53,18 @@ def test_channels_are_paired_in_order_and_a_preview_comes_first():
     copy = result(second, 2)
     assert newest_pair(first, [*every, copy]) == ([first, second], new)
     assert newest_pair(None, every) == ([], [])
+
+
+def test_what_is_new_lies_above_all_of_its_clip_and_below_what_was_drawn():
+    first, second, other = clip("a"), clip("b"), clip("c")
+    old, of_old, preview = result(first), clip(), result(second, role="preview")
+    of_old.metadata = result(old).metadata
+    line = layers.Shapes(name="line")
+    assert above_family([first], [first, line]) == 1
+    assert above_family([first, second], [first, second, line, other]) == 2
+    assert above_family([first], [first, old, line]) == 2
+    assert above_family([first], [first, line, old, other]) == 3
+    assert above_family([first], [first, old, of_old, line]) == 3, "made of the result"
+    assert above_family([old], [first, old, result(first), line]) == 3, "another of the same clip"
+    assert above_family([first, second], [first, second, old, preview, line]) == 4
+    assert above_family([other], [first, line]) == 2, "it is gone"

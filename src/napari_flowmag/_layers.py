@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 OWN = "flowmag"
 """Key of a layer's metadata under which flowmag keeps what it knows about the layer."""
 
-_LOOKS = ("colormap", "contrast_limits", "gamma", "interpolation2d")
+_GREY_LOOKS = ("colormap", "contrast_limits", "gamma", "interpolation2d")
+LOOKS = ("opacity", "blending", *_GREY_LOOKS)
+"""What :func:`result_settings` takes over beside the place; of RGB layers the first two."""
 
 
 def clip_layers(layers: Iterable[Layer]) -> list[Image]:
@@ -244,7 +246,9 @@ def unit_factors(units: Sequence[Any], others: Sequence[Any]) -> NDArray[np.floa
     return np.array([1.0 if factor is None else factor for factor in factors])
 
 
-def result_settings(layer: Image, start: int = 0, z: int | None = None) -> dict[str, Any]:
+def result_settings(
+    layer: Image, start: int = 0, z: int | None = None, *, covers: bool = False
+) -> dict[str, Any]:
     """Return keyword arguments with which a result lies over its source and looks like it.
 
     Parameters
@@ -255,6 +259,9 @@ def result_settings(layer: Image, start: int = 0, z: int | None = None) -> dict[
         The source's frame that is the result's first.
     z
         The source's slice that is all of the result's depth; None: all slices.
+    covers
+        Whether nothing below is to be seen through it, however the source is blended. So it is for
+        the lowest layer of a result: else clip and result are seen added up.
     """
     from napari.utils.transforms import Affine
 
@@ -274,11 +281,11 @@ def result_settings(layer: Image, start: int = 0, z: int | None = None) -> dict[
         "affine": layer.affine,
         "units": layer.units,
         "axis_labels": layer.axis_labels,
-        "opacity": layer.opacity,
-        "blending": layer.blending,
+        "opacity": 1.0 if covers else layer.opacity,
+        "blending": "translucent_no_depth" if covers else layer.blending,
     }
     if not layer.rgb:
-        settings |= {name: getattr(layer, name) for name in _LOOKS}
+        settings |= {name: getattr(layer, name) for name in _GREY_LOOKS}
     return settings
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from napari_flowmag._layers import own
 
 if TYPE_CHECKING:
-    from napari.layers import Image
+    from napari.layers import Image, Layer
 
 _SESSION = uuid.uuid4().hex
 
@@ -19,7 +19,7 @@ def origin_of(source: Image) -> dict[str, Any]:
     return {"source": source.name, "of": str(source.unique_id), "session": _SESSION}
 
 
-def is_made_of(result: Image, source: Image) -> bool:
+def is_made_of(result: Layer, source: Layer) -> bool:
     """Whether a layer is flowmag's result, or preview, of another.
 
     A layer has an identity for as long as napari runs, which outlives a new name and is not shared
@@ -32,6 +32,33 @@ def is_made_of(result: Image, source: Image) -> bool:
     if known.get("session") == _SESSION:
         return bool(known["of"] == str(source.unique_id))
     return bool(known.get("source") == source.name)
+
+
+def above_family(sources: Iterable[Image], layers: Sequence[Layer]) -> int:
+    """Return the place in a list of layers above all that show the same clip.
+
+    These are the sources, what they were made of, and all results and previews of any of these:
+    what is new is to hide them, and to lie below what the user put on top.
+
+    Parameters
+    ----------
+    sources
+        The clip's channels.
+    layers
+        All layers there are; above all of them if no source is left.
+    """
+    family = set(sources)
+    rest = set(layers) - family
+    while related := {
+        layer for layer in rest if any(_are_related(layer, other) for other in family)
+    }:
+        family |= related
+        rest -= related
+    return max((i + 1 for i, layer in enumerate(layers) if layer in family), default=len(layers))
+
+
+def _are_related(one: Layer, other: Layer) -> bool:
+    return is_made_of(one, other) or is_made_of(other, one)
 
 
 def newest_pair(

@@ -149,7 +149,8 @@ class Request:
         """
         start, z = self.settings.start or 0, self.settings.z
         layers = []
-        for layer, data in zip(self.moved, self.split(frames), strict=True):
+        pairs = zip(self.moved, self.split(frames), strict=True)
+        for channel, (layer, data) in enumerate(pairs):
             known = {
                 "role": "result",
                 **origin_of(layer),
@@ -157,7 +158,7 @@ class Request:
                 "provenance": record,
                 "fps": own(layer).get("fps"),
             }
-            settings = result_settings(layer, start, z)
+            settings = result_settings(layer, start, z, covers=channel == 0)
             settings["name"] = name = f"{layer.name} ×{self.settings.alpha:g}"
             known |= {"channel_name": channel_name(layer), "layer_name": name}
             settings["metadata"] = {OWN: known}

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
+import os
+import shutil
 import tempfile
 import weakref
 from collections.abc import Callable
@@ -13,6 +16,7 @@ import numpy as np
 
 from napari_flowmag._layers import OWN
 from napari_flowmag._preload import preload_torch
+from napari_flowmag.errors import FlowmagError
 
 if TYPE_CHECKING:
     import threading
@@ -50,7 +54,7 @@ def run_request(request: Request, reporter: Reporter) -> list[tuple[Any, dict[st
     Raises
     ------
     FlowmagError
-        If settings, clip and model do not fit together.
+        If settings, clip and model do not fit together, or there is no room for the result.
     Cancelled
         If the reporter says so.
     """
@@ -77,9 +81,33 @@ def _room(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
         return np.empty(shape, dtype)
     with tempfile.NamedTemporaryFile(prefix="flowmag-", suffix=".raw", delete=False) as file:
         path = Path(file.name)
-    array = np.memmap(path, dtype, "w+", shape=shape)
+    try:
+        _reserve(path, size)
+    except FlowmagError:
+        path.unlink()
+        raise
+    array = np.memmap(path, dtype, "r+", shape=shape)
     weakref.finalize(array, _remover(path))
     return array
+
+
+def _reserve(path: Path, size: int) -> None:
+    """Give a file all of its bytes: a full disk under a mapped file ends the whole process."""
+    full = (
+        f"no room for the result in {path.parent}: it takes {size / 1e9:.3g} GB; free some, or set "
+        "TMPDIR to a folder on a larger disk"
+    )
+    if shutil.disk_usage(path.parent).free < size:
+        raise FlowmagError(full)
+    with path.open("r+b") as file:
+        if hasattr(os, "posix_fallocate"):
+            try:
+                os.posix_fallocate(file.fileno(), 0, size)
+                return
+            except OSError as error:
+                if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                    raise FlowmagError(full) from error
+        file.truncate(size)  # neither this system nor this file system reserves
 
 
 def _remover(path: Path) -> Callable[[], None]:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from napari_flowmag._layers import result_settings
+from napari_flowmag._lines import new_lines
 from napari_flowmag._origin import origin_of
 from napari_flowmag._qt.compare import Compare
 from napari_flowmag._qt.magnify_dock import MagnifyDock
@@ -101,6 +102,51 @@ def test_a_run_takes_the_place_of_the_preview_beside_the_clip(dock, model, qtbot
     assert [layer for layer in model.layers if layer.visible] == [clip, result]
 
 
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("upside_down", [False, True])
+def test_the_clip_is_on_the_left_and_the_result_on_the_right(
+    compare, model, frames, count, upside_down
+):
+    model.add_image(frames[0], name="below")
+    labels = ("t", "y", "x")
+    sources = [model.add_image(frames, name=f"{c}", axis_labels=labels) for c in range(count)]
+    model.add_image(frames[0], name="between")
+    results = [add_result(model, source) for source in sources]
+    model.add_points(name="above")
+    if upside_down:
+        model.layers.reverse()
+    compare.set_mode("side by side", sources, results)
+    grid, layers = model.canvas.grid, model.layers
+    assert grid.actual_shape(layers) == (1, 2)
+    assert {grid.position(layers.index(source), layers) for source in sources} == {(0, 0)}
+    assert {grid.position(layers.index(result), layers) for result in results} == {(0, 1)}
+
+
+def test_channels_among_those_of_the_result_are_refused(compare, model, frames):
+    sources, results = [], []
+    for name in "ab":
+        sources.append(model.add_image(frames, name=name, axis_labels=("t", "y", "x")))
+        results.append(add_result(model, sources[-1]))
+    with pytest.raises(FlowmagError, match="move the result above"):
+        compare.set_mode("side by side", sources, results)
+    assert all(layer.visible for layer in model.layers)
+    assert not model.canvas.grid.enabled
+
+
+@pytest.mark.parametrize("mode", ["Side by side", "Blink"])
+def test_a_preview_takes_the_place_of_an_older_result(dock, model, qtbot, idle, frames, mode):
+    clip = model.add_image(frames, name="clip", axis_labels=("t", "y", "x"))
+    result = add_result(model, clip)
+    dock.form.clip.set_value(clip)
+    dock.mode.setCurrentText(mode)
+    with qtbot.waitSignal(dock.preview.shown, timeout=60_000):
+        dock.live.setChecked(True)
+    assert dock.compare.mode == mode.lower()
+    assert dock.compare.layers == (clip, *dock.preview.layers)
+    assert not result.visible
+    idle()
+
+
 @pytest.mark.parametrize("mode", ["Side by side", "Blink", "Difference"])
 def test_the_box_says_when_there_is_nothing_to_compare_any_more(dock, model, qtbot, frames, mode):
     clip = model.add_image(frames, name="clip", axis_labels=("t", "y", "x"))
@@ -114,6 +160,60 @@ def test_the_box_says_when_there_is_nothing_to_compare_any_more(dock, model, qtb
     assert not model.canvas.grid.enabled
     assert list(model.layers) == [clip]
     assert clip.visible
+
+
+@pytest.mark.parametrize("mode", ["Side by side", "Blink"])
+def test_what_is_drawn_lies_on_the_clip_and_in_no_cell_of_its_own(dock, model, qtbot, frames, mode):
+    clip = model.add_image(frames, name="clip", axis_labels=("t", "y", "x"))
+    result = add_result(model, clip)
+    model.layers.append(new_lines(clip))
+    dock.form.clip.set_value(clip)
+    dock.mode.setCurrentText(mode)
+    line = new_lines(clip)
+    model.layers.append(line)
+    qtbot.wait(1)
+    assert dock.mode.currentText() == ("Off" if mode == "Side by side" else mode)
+    assert not model.canvas.grid.enabled
+    assert line.visible
+    if mode == "Side by side":
+        assert dock.compare.mode == "off"
+        assert all(layer.visible for layer in model.layers)
+        dock.mode.setCurrentText(mode)  # with the line out of sight
+    add_result(model, clip, number=2)
+    qtbot.wait(1)
+    assert dock.mode.currentText() == mode
+    assert result in model.layers
+
+
+def test_another_clip_is_compared_with_its_own_result(dock, model, qtbot, frames):
+    labels = ("t", "y", "x")
+    one, two, three = (model.add_image(frames, name=n, axis_labels=labels) for n in "abc")
+    of_one, of_two = add_result(model, one), add_result(model, two, number=2)
+    dock.form.clip.set_value(one)
+    dock.mode.setCurrentText("Side by side")
+    assert dock.compare.layers == (one, of_one)
+    dock.form.clip.set_value(two)
+    qtbot.waitUntil(lambda: dock.compare.layers == (two, of_two), timeout=5000)
+    assert [layer for layer in model.layers if layer.visible] == [two, of_two]
+    dock.form.clip.set_value(of_two)
+    qtbot.wait(1)
+    assert dock.mode.currentText() == "Side by side"
+    dock.form.clip.set_value(three)
+    qtbot.waitUntil(lambda: dock.mode.currentText() == "Off", timeout=5000)
+    assert all(layer.visible for layer in model.layers)
+    assert not model.canvas.grid.enabled
+
+
+def test_a_difference_leaves_the_selection_alone(compare, model, frames):
+    labels = ("t", "y", "x")
+    sources = [model.add_image(frames, name=name, axis_labels=labels) for name in "ab"]
+    results = [add_result(model, source) for source in sources]
+    model.layers.selection = {sources[0]}
+    compare.set_mode("difference", sources, results)
+    assert model.layers.selection == {sources[0]}
+    model.layers.selection = {sources[1], results[0]}
+    compare.set_mode("off")
+    assert model.layers.selection == {sources[1], results[0]}
 
 
 def test_all_that_is_compared_can_be_removed_together(dock, model, qtbot, frames):

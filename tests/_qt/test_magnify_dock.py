@@ -11,8 +11,10 @@ import tifffile
 
 from napari_flowmag import magnify, read_clip
 from napari_flowmag._command import command_for, needs_folder
-from napari_flowmag._qt.channels import FOLLOWS, LEFT
+from napari_flowmag._qt.channels import CARRIES, FOLLOWS, LEFT
 from napari_flowmag._qt.magnify_dock import MagnifyDock
+from napari_flowmag._qt.mask_dock import MaskDock
+from napari_flowmag._qt.widgets import Scrolled
 from napari_flowmag._reader import read_layers
 from napari_flowmag.cli import main
 from napari_flowmag.errors import FlowmagError
@@ -31,7 +33,9 @@ def run(dock, idle):
     dock.run()
     assert dock.running
     assert not dock.run_button.isEnabled()
+    assert not dock.unload_button.isEnabled()
     idle()
+    assert dock.unload_button.isEnabled()
     return dock._viewer.layers
 
 
@@ -117,6 +121,143 @@ def test_labels_beside_the_clip_do_not_count(dock, model, frames, idle):
     np.testing.assert_array_equal(result.data, magnify(frames, 4, mask=mask, reference="first"))
 
 
+def test_a_second_run_and_a_preview_lie_above_the_first_run_and_below_what_was_drawn(
+    dock, model, frames, idle, qtbot
+):
+    model.add_image(frames, name="clip")
+    model.add_points(name="points")
+    run(dock, idle)
+    dock.form.alpha.set_value(5)
+    run(dock, idle)
+    with qtbot.waitSignal(dock.preview.shown, timeout=60_000):
+        dock.live.setChecked(True)
+    names = [layer.name for layer in model.layers]
+    assert names == ["clip", "clip ×8", "clip ×5", "clip preview", "points"]
+
+
+def test_magnified_channels_are_seen_in_place_of_the_clip_and_not_on_top(dock, model, idle, qtbot):
+    looks = {"blending": "additive", "opacity": 0.7}
+    model.add_image(moved_texture(seed=1), name="a", **looks)
+    model.add_image(moved_texture(seed=2), name="b", **looks)
+    dock.form.clip.set_value(model.layers["a"])
+    dock.form.channels.set_role(model.layers["b"], CARRIES)
+    with qtbot.waitSignal(dock.preview.shown, timeout=60_000):
+        dock.live.setChecked(True)
+    previews = dock.preview.layers
+    layers = run(dock, idle)
+    for lower, upper in (previews, (layers["a ×8"], layers["b ×8"])):
+        assert (str(lower.blending), lower.opacity) == ("translucent_no_depth", 1)
+        assert (str(upper.blending), upper.opacity) == ("additive", 0.7)
+
+
+def test_a_preview_is_out_of_sight_before_its_clip_goes(dock, model, frames, idle, qtbot):
+    clip = model.add_image(frames)
+    with qtbot.waitSignal(dock.preview.shown, timeout=60_000):
+        dock.live.setChecked(True)
+    (preview,) = dock.preview.layers
+    seen = []
+    model.layers.events.removed.connect(lambda event: seen.append(preview.visible))
+    model.layers.remove(clip)
+    assert seen[0] is False
+    qtbot.waitUntil(lambda: not len(model.layers), timeout=5000)
+    idle()
+
+
+def test_a_preview_looks_as_its_clip_does(dock, model, qtbot, idle):
+    for seed, name in enumerate("ab"):
+        model.add_image(moved_texture(seed=seed), name=name, blending="additive")
+    first, second = model.layers
+    dock.form.clip.set_value(first)
+    dock.form.channels.set_role(second, CARRIES)
+    with qtbot.waitSignal(dock.preview.shown, timeout=60_000):
+        dock.live.setChecked(True)
+    previews = dock.preview.layers
+    for source, preview in zip((first, second), previews, strict=True):
+        source.contrast_limits = (19000, 21000)
+        source.gamma = 0.5
+        source.colormap = "magma"
+        source.opacity = 0.4
+        assert preview.contrast_limits == [19000, 21000]
+        assert (preview.gamma, preview.colormap.name) == (0.5, "magma")
+    assert [preview.opacity for preview in previews] == [1, 0.4], "the clip is not seen through it"
+    previews[0].gamma = 2
+    with qtbot.waitSignal(dock.preview.shown, timeout=60_000):
+        model.dims.set_current_step(0, 3)
+    assert previews[0].gamma == 2, "it was chosen for the preview"
+    idle()
+
+
+@pytest.mark.parametrize("error", [FlowmagError("no such model"), ValueError("no such model")])
+def test_a_preview_that_fails_says_so_each_time_and_leaves_no_old_picture(
+    dock, model, frames, qtbot, idle, monkeypatch, error
+):
+    from napari.utils.notifications import notification_manager
+
+    def frame(self, request, *rest):
+        if request.settings.alpha > 50:
+            raise error
+        return frames[0]
+
+    monkeypatch.setattr("napari_flowmag._live.LiveFrames.frame", frame)
+    clip = model.add_image(frames)
+    with qtbot.waitSignal(dock.preview.shown, timeout=60_000):
+        dock.live.setChecked(True)
+    with notification_manager:
+        before = len(notification_manager.records)
+        for alpha in (60, 70):
+            with qtbot.waitSignal(dock.preview.failed, timeout=60_000):
+                dock.form.alpha.set_value(alpha)
+            assert "no such model" in dock.problem.text()
+            assert list(model.layers) == [clip]
+        told = len(notification_manager.records) - before
+    assert told == (0 if isinstance(error, FlowmagError) else 1)
+    with qtbot.waitSignal(dock.preview.shown, timeout=60_000):
+        dock.form.alpha.set_value(5)
+    assert not dock.problem.text()
+    assert len(dock.preview.layers) == 1
+    idle()
+
+
+def test_settings_that_make_no_sense_have_no_preview(dock, model, frames, qtbot, idle):
+    clip = model.add_image(frames)
+    with qtbot.waitSignal(dock.preview.shown, timeout=60_000):
+        dock.live.setChecked(True)
+    dock.form.last.setValue(2)
+    dock.form.first.setValue(4)
+    qtbot.waitUntil(lambda: list(model.layers) == [clip], timeout=5000)
+    with qtbot.waitSignal(dock.preview.shown, timeout=60_000):
+        dock.form.first.setValue(0)
+    assert len(dock.preview.layers) == 1
+    idle()
+
+
+@pytest.mark.parametrize("change", ["frame", "factor"])
+def test_a_preview_that_waits_for_other_work_shows_nothing_out_of_date(
+    dock, model, frames, qtbot, idle, monkeypatch, change
+):
+    clip = model.add_image(frames)
+    with qtbot.waitSignal(dock.preview.shown, timeout=60_000):
+        dock.live.setChecked(True)
+    go_on = threading.Event()
+
+    def adapt(request, preset, budget, handle):
+        go_on.wait(60)
+
+    monkeypatch.setattr("napari_flowmag._qt.adapt_box.adapt_request", adapt)
+    dock.adapt.button.click()
+    assert len(dock.preview.layers) == 1, "it is still right"
+    assert not dock.unload_button.isEnabled()
+    if change == "frame":
+        model.dims.set_current_step(0, 4)
+    else:
+        dock.form.alpha.set_value(5)
+    qtbot.waitUntil(lambda: list(model.layers) == [clip], timeout=5000)
+    with qtbot.waitSignal(dock.preview.shown, timeout=60_000):
+        go_on.set()
+    assert len(dock.preview.layers) == 1
+    idle()
+
+
 def test_labels_appear_in_the_table_as_they_are_painted(dock, model, frames, qtbot):
     model.add_image(frames)
     layer = model.add_labels(np.zeros(frames.shape[1:], np.uint8))
@@ -196,6 +337,21 @@ def test_an_error_is_one_notification(dock, model, idle):
     assert "NaN" in records[0].message
     assert len(model.layers) == 1
     assert dock.run_button.isEnabled()
+
+
+def test_a_long_path_makes_no_dock_wide(dock, qtbot):
+    mask = MaskDock(dock._viewer)
+    qtbot.addWidget(mask)
+    line = f"cannot read /data/{'x' * 300}.tif: it is no clip"
+    for widget, say in ((dock, dock._say), (dock, dock._complain), (mask, mask._say)):
+        content = widget.findChild(Scrolled).widget()
+        width = content.minimumSizeHint().width()
+        say(line)
+        content.layout().activate()
+        assert content.minimumSizeHint().width() == width
+    for label in (dock.status, dock.problem, mask.status):
+        assert label.toolTip() == line
+        assert label.heightForWidth(200) > 4 * label.fontMetrics().height(), "it can be read"
 
 
 # the same as a command

@@ -212,6 +212,25 @@ def test_a_result_too_large_for_memory_lies_in_a_file(
     qtbot.waitUntil(lambda: not (gc.collect(), *tmp_path.iterdir())[1:], timeout=10_000)
 
 
+def test_closing_the_dock_stops_a_run_and_hiding_it_does_not(viewer, qtbot, idle):
+    from .conftest import moved_texture
+
+    clip = viewer.add_image(moved_texture(200))
+    wrapper, magnify_dock = viewer.window.add_plugin_dock_widget("flowmag", "Magnify")
+    ended = []
+    magnify_dock.run_button.click()
+    magnify_dock._job.finished.connect(ended.append)
+    wrapper.setFloating(True)
+    wrapper.hide()
+    wrapper.show()
+    wrapper.setFloating(False)
+    assert magnify_dock.running
+    viewer.window.remove_dock_widget(magnify_dock)
+    idle()
+    assert [outcome.cancelled for outcome in ended] == [True]
+    assert list(viewer.layers) == [clip]
+
+
 def test_closing_the_window_stops_a_run(make_napari_viewer, qtbot, idle):
     from .conftest import moved_texture
 

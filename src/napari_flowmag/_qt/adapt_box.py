@@ -10,7 +10,6 @@ from qtpy.QtWidgets import (
     QDoubleSpinBox,
     QFormLayout,
     QHBoxLayout,
-    QLabel,
     QPushButton,
     QVBoxLayout,
     QWidget,
@@ -20,7 +19,7 @@ from napari_flowmag._adapt import adapt_request
 from napari_flowmag._qt.job import Handle, Job, Outcome, show_error
 from napari_flowmag._qt.loss_curve import LossCurve
 from napari_flowmag._qt.save_dialog import ask_where
-from napari_flowmag._qt.widgets import Elided, JobBar
+from napari_flowmag._qt.widgets import Elided, JobBar, Line
 from napari_flowmag.adapt.settings import PRESETS
 
 if TYPE_CHECKING:
@@ -70,8 +69,7 @@ class AdaptBox(QWidget):
         self.bar.cancel_button.setToolTip("Stop learning and keep the best model so far")
         self.curve = LossCurve()
         self.curve.hide()
-        self.result = QLabel()
-        self.result.setWordWrap(True)
+        self.result = Line()
         self.result.hide()
         self.place = Elided()
         self._lay_out()
@@ -147,7 +145,7 @@ class AdaptBox(QWidget):
             show_error(outcome.error)
         adapted: Adapted | None = outcome.value
         if adapted is not None:
-            self.result.setText(adapted.summary().capitalize())
+            self.result.say(adapted.summary().capitalize())
             self.result.show()
             if adapted.improved:
                 self._adapted = adapted

@@ -8,6 +8,7 @@ import numpy as np
 from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_flowmag._layers import OWN, axes_of, data_of, own, result_settings
+from napari_flowmag._origin import is_made_of
 from napari_flowmag.errors import FlowmagError
 
 if TYPE_CHECKING:
@@ -31,8 +32,8 @@ class Compare(QObject):
     """Shows layers and what became of them side by side, and puts everything back afterwards."""
 
     ended = Signal(bool)
-    """The user removed a layer, and the comparison is over: whether it was one of the two
-    compared, not their difference."""
+    """The comparison is over, because of a layer that was added or removed: whether one of the
+    two compared is gone, not just their difference."""
 
     def __init__(self, viewer: ViewerModel, parent: QObject | None = None) -> None:
         super().__init__(parent)
@@ -42,6 +43,7 @@ class Compare(QObject):
         self._visible: dict[Layer, bool] = {}
         self._grid: tuple[bool, int, tuple[int, int]] | None = None
         self._differences: list[Image] = []
+        self._crowded = False
         self.mode = "off"
         self._timer = QTimer(self)
         self._timer.setInterval(_BLINK)
@@ -52,6 +54,12 @@ class Compare(QObject):
         self._later.setInterval(0)
         self._later.timeout.connect(self._end)
         viewer.layers.events.removed.connect(self._removed)
+        viewer.layers.events.inserted.connect(self._inserted)
+
+    @property
+    def layers(self) -> tuple[Image, ...]:
+        """Clip and result that are compared now."""
+        return (*self._sources, *self._results)
 
     @property
     def blink_time(self) -> int:
@@ -86,12 +94,13 @@ class Compare(QObject):
             raise FlowmagError(
                 "nothing to compare yet: run a magnification, or turn on the preview"
             )
+        stride = _stride(self._viewer.layers, sources, results) if mode == "side by side" else 0
         self._sources, self._results, self.mode = tuple(sources), tuple(results), mode
         self._visible = {layer: layer.visible for layer in self._viewer.layers}
         for layer in self._viewer.layers:
-            layer.visible = layer in self._sources or layer in self._results
+            layer.visible = layer in self.layers
         if mode == "side by side":
-            self._show_grid()
+            self._show_grid(stride)
         elif mode == "blink":
             self._blink()
             self._timer.start()
@@ -99,14 +108,10 @@ class Compare(QObject):
             for source, result in zip(sources, results, strict=True):
                 self._show_difference(source, result)
 
-    def _show_grid(self) -> None:
+    def _show_grid(self, stride: int) -> None:
         grid = self._viewer.canvas.grid
         self._grid = (grid.enabled, grid.stride, grid.shape)
-        # Hidden layers keep their place in the grid, so each layer between the two widens it.
-        first, second = (
-            self._viewer.layers.index(layers[0]) for layers in (self._sources, self._results)
-        )
-        grid.stride = -max(abs(second - first), 1)
+        grid.stride = stride
         grid.shape = (1, -1)
         grid.enabled = True
         self._viewer.reset_view()
@@ -136,7 +141,9 @@ class Compare(QObject):
         difference = Image(data, **settings)
         source.visible = result.visible = False
         self._differences.append(difference)
+        selection = set(self._viewer.layers.selection)
         self._viewer.layers.append(difference)
+        self._viewer.layers.selection = selection  # the user did not choose the difference
         result.events.data.connect(self._refresh)  # a preview shows other frames and factors
 
     def _refresh(self, event: Any) -> None:
@@ -148,14 +155,21 @@ class Compare(QObject):
 
     def _removed(self, event: Any) -> None:
         self._visible.pop(event.value, None)
-        if event.value in (*self._sources, *self._results, *self._differences):
+        if event.value in (*self.layers, *self._differences):
+            self._later.start()
+
+    def _inserted(self, event: Any) -> None:
+        # What is drawn belongs on the clip, and would get a cell of its own; a result or preview of
+        # the clip is about to be compared with it.
+        if self._grid is not None and not any(is_made_of(event.value, s) for s in self._sources):
+            self._crowded = True
             self._later.start()
 
     def _end(self) -> None:
-        """Put everything back once a layer that takes part has been removed."""
+        """Put everything back once a layer that takes part has gone, or there is no place."""
         there = self._viewer.layers
-        gone = any(layer not in there for layer in (*self._sources, *self._results))
-        if gone or any(layer not in there for layer in self._differences):
+        gone = any(layer not in there for layer in self.layers)
+        if gone or self._crowded or any(layer not in there for layer in self._differences):
             self._restore()
             self.ended.emit(gone)
 
@@ -164,6 +178,7 @@ class Compare(QObject):
         for result in self._results:
             result.events.data.disconnect(self._refresh)
         self._sources, self._results, self.mode = (), (), "off"
+        self._crowded = False
         differences, self._differences = self._differences, []
         for difference in differences:
             if difference in self._viewer.layers:
@@ -176,6 +191,24 @@ class Compare(QObject):
             grid.enabled, grid.stride, grid.shape = self._grid
             self._grid = None
             self._viewer.reset_view()
+
+
+def _stride(layers: Sequence[Layer], sources: Sequence[Image], results: Sequence[Image]) -> int:
+    """Return the stride of a grid with all sources on the left and all results on the right.
+
+    napari gives each cell that many layers, hidden ones too: from the bottom of the list up, or
+    from its top down if the stride is negative.
+    """
+    rising = {layer: place for place, layer in enumerate(layers)}
+    falling = {layer: place for place, layer in enumerate(reversed(layers))}
+    for places, sign in ((rising, 1), (falling, -1)):
+        for stride in range(1, len(layers)):
+            left, right = ({places[layer] // stride for layer in of} for of in (sources, results))
+            if len(left) == len(right) == 1 and max(left) < min(right):
+                return sign * stride
+    raise FlowmagError(
+        "the channels of clip and result lie among each other: move the result above the clip"
+    )
 
 
 def _difference(source: Image, result: Image) -> tuple[Any, float]:

@@ -221,15 +221,19 @@ def show_error(error: BaseException) -> None:
     """
     from napari.utils import notifications
 
-    if isinstance(error, FlowmagError):
-        text = str(error)
-    elif isinstance(error, MemoryError):
-        text = "memory is full: choose smaller tiles, or fewer frames"
-    else:
+    if not isinstance(error, (FlowmagError, MemoryError)):
         _logger.error("unexpected error", exc_info=error)
-        reason = " ".join(str(error).split())[:200]
-        text = f"unexpected {type(error).__name__}: {reason} (the log has more)"
-    notifications.show_error(f"flowmag: {text}")
+    notifications.show_error(f"flowmag: {line_of(error)}")
+
+
+def line_of(error: BaseException) -> str:
+    """Return an error as one line for the user."""
+    if isinstance(error, FlowmagError):
+        return str(error)
+    if isinstance(error, MemoryError):
+        return "memory is full: choose smaller tiles, or fewer frames"
+    reason = " ".join(str(error).split())[:200]
+    return f"unexpected {type(error).__name__}: {reason} (the log has more)"
 
 
 def _stop_with_application() -> None:

@@ -25,7 +25,7 @@ from napari_flowmag._qt.job import Job, Outcome, show_error
 from napari_flowmag._qt.kymograph_output import KymographOutput
 from napari_flowmag._qt.kymograph_view import KymographView
 from napari_flowmag._qt.scrolled import Scrolled
-from napari_flowmag._qt.widgets import LayerCombo
+from napari_flowmag._qt.widgets import LayerCombo, Line
 from napari_flowmag._tracks import Sampling, lay_line, sample_layers
 from napari_flowmag.errors import FlowmagError
 
@@ -56,8 +56,7 @@ class KymographDock(QWidget):
         self.view = KymographView()
         self.output = KymographOutput()
         self.output.missing.connect(self._miss)
-        self.problem = QLabel()
-        self.problem.setWordWrap(True)
+        self.problem = Line()
         self._make_boxes()
         self._lay_out()
         self._timer = QTimer(self)
@@ -221,7 +220,7 @@ class KymographDock(QWidget):
         self.view.clear()
 
     def _say(self, line: str) -> None:
-        self.problem.setText(line)
+        self.problem.say(line)
         self.problem.setVisible(bool(line))
 
     def _choose_clip(self, layer: Layer | None) -> None:

@@ -12,21 +12,20 @@ from qtpy.QtWidgets import (
     QFileDialog,
     QFormLayout,
     QHBoxLayout,
-    QLabel,
     QPushButton,
     QVBoxLayout,
     QWidget,
 )
 
-from napari_flowmag._origin import newest_pair
+from napari_flowmag._origin import above_family, newest_pair
 from napari_flowmag._qt.adapt_box import AdaptBox
 from napari_flowmag._qt.compare import MODES, Compare
-from napari_flowmag._qt.job import Job, Outcome, show_error
+from napari_flowmag._qt.job import Job, Outcome, line_of, show_error
 from napari_flowmag._qt.magnify_form import MagnifyForm
 from napari_flowmag._qt.preview import Preview
 from napari_flowmag._qt.scrolled import Scrolled, fit_on_screen
 from napari_flowmag._qt.section import Section
-from napari_flowmag._qt.widgets import JobBar
+from napari_flowmag._qt.widgets import JobBar, Line
 from napari_flowmag._run import run_request
 from napari_flowmag.errors import FlowmagError
 
@@ -45,11 +44,11 @@ class MagnifyDock(QWidget):
         super().__init__(parent)
         self._viewer = viewer
         self._job: Job | None = None
+        self._failure = ""  # of the preview
         self.form = MagnifyForm(viewer)
         self.preview = Preview(viewer, self)
         self.compare = Compare(viewer, self)
-        self.problem = QLabel()
-        self.problem.setWordWrap(True)
+        self.problem = Line()
         self.problem.setStyleSheet("color: #d9534f")
         self.problem.hide()
         self.bar = JobBar("frames")
@@ -90,8 +89,7 @@ class MagnifyDock(QWidget):
         self.mode.addItems([mode.capitalize() for mode in MODES])
         self.mode.setToolTip("Show clip and result beside each other, in turn, or their difference")
         self.mode.currentIndexChanged.connect(self._compare)
-        self.status = QLabel()
-        self.status.setWordWrap(True)
+        self.status = Line()
 
     def _lay_out(self) -> None:
         content = QWidget()
@@ -124,12 +122,14 @@ class MagnifyDock(QWidget):
         QTimer.singleShot(0, lambda: fit_on_screen(self))
 
     def changeEvent(self, event: QEvent | None) -> None:  # noqa: N802 - Qt's name
-        """Leave nothing behind in the viewer when napari closes the dock."""
+        """Leave nothing behind in the viewer, and nothing at work, when napari closes the dock."""
         super().changeEvent(event)
         # All that napari's × does to what is in a dock is to take its parent away.
         if event is not None and event.type() == QEvent.Type.ParentChange and self.parent() is None:
             self.live.setChecked(False)
             self.mode.setCurrentIndex(0)
+            self.cancel()  # nobody could see it go on, or stop it
+            self.adapt.cancel()
 
     @property
     def running(self) -> bool:
@@ -147,7 +147,7 @@ class MagnifyDock(QWidget):
         job.finished.connect(lambda outcome: self._finish(request, outcome))
         self.bar.watch(job)
         self._job = job
-        self._update()
+        self._enable()
         job.start()
 
     def cancel(self) -> None:
@@ -163,7 +163,7 @@ class MagnifyDock(QWidget):
         elif not outcome.cancelled:
             self._add(request, outcome.value)
             self.form.device.learn()
-        self._update()
+        self._enable()
         self.preview.resume()
 
     def _adapt(self) -> None:
@@ -173,7 +173,7 @@ class MagnifyDock(QWidget):
 
     def _adapting(self) -> None:
         self.preview.pause()
-        self._update()
+        self._enable()
 
     def _adapted(self, adapted: Adapted | None) -> None:
         if adapted is not None:
@@ -182,18 +182,15 @@ class MagnifyDock(QWidget):
             clip, alpha = adapted.record["adapted_to"], adapted.record["settings"]["alpha"]
             name = f"adapted to {clip} ×{alpha:g}"
             self.form.model.add_model(name, adapted.magnifier, adapted.record)
-        self._update()
+        self._enable()
         self.preview.resume()
 
     def _add(self, request: Request, layers: list[tuple[Any, dict[str, Any]]]) -> None:
         from napari.layers import Image
 
-        there = [source for source in request.moved if source in self._viewer.layers]
-        # All after the last channel of the clip: those of a kind stay together.
-        place = max(map(self._viewer.layers.index, there), default=len(self._viewer.layers) - 1)
-        for data, settings in layers:
-            place += 1
-            self._viewer.layers.insert(place, Image(data, **settings))
+        place = above_family(request.layers, self._viewer.layers)
+        for channel, (data, settings) in enumerate(layers):
+            self._viewer.layers.insert(place + channel, Image(data, **settings))
         if self.live.isChecked():
             self.live.setChecked(False)  # the result is what is to be seen now
         self._compare(self.mode.currentIndex())
@@ -207,16 +204,27 @@ class MagnifyDock(QWidget):
             return None
 
     def _update(self) -> None:
+        if self.compare.mode != "off" and self.form.clip.value() not in self.compare.layers:
+            self._compare(self.mode.currentIndex())  # it is another clip now
+        request = self._enable()
+        if self.live.isChecked():
+            if request is None:
+                self.preview.withdraw()
+            else:
+                self.preview.request(request)
+
+    def _enable(self) -> Request | None:
+        """Enable what can be done now, and return what the form asks for."""
         self._complain("")
         request = self._request()
         self.run_button.setEnabled(request is not None and not self.running)
         self.adapt.button.setEnabled(request is not None and not self.running)
         self.copy_button.setEnabled(request is not None)
-        if request is not None and self.live.isChecked():
-            self.preview.request(request)
+        self.unload_button.setEnabled(not self.running)  # what works needs its model
+        return request
 
     def _complain(self, line: str) -> None:
-        self.problem.setText(line)
+        self.problem.say(line)
         self.problem.setVisible(bool(line))
 
     def _toggle_preview(self, on: bool) -> None:
@@ -226,16 +234,23 @@ class MagnifyDock(QWidget):
             self.preview.request(None)
 
     def _shown(self, seconds: float, frame: int) -> None:
+        if self._failure:
+            self._failure = ""
+            self._complain("")
+        if self.compare.mode != "off" and not set(self.preview.layers) <= set(self.compare.layers):
+            self._compare(self.mode.currentIndex())  # no result before is what is asked for now
         self.form.device.learn()
 
     def _say(self, line: str) -> None:
-        self.status.setText(line)
+        self.status.say(line)
 
     def _fail(self, error: BaseException) -> None:
-        if isinstance(error, FlowmagError):
-            self._complain(str(error))
-        else:
+        line = line_of(error)
+        self._complain(line)
+        # Each step of a slider may fail in the same way.
+        if not isinstance(error, FlowmagError) and line != self._failure:
             show_error(error)
+        self._failure = line
 
     def _compare(self, index: int) -> None:
         pair = newest_pair(self.form.clip.value(), self._viewer.layers, self.preview.layers)

@@ -11,7 +11,6 @@ from qtpy.QtWidgets import (
     QComboBox,
     QFormLayout,
     QHBoxLayout,
-    QLabel,
     QPushButton,
     QSpinBox,
     QVBoxLayout,
@@ -32,7 +31,7 @@ from napari_flowmag._layers import is_clip_layer, own
 from napari_flowmag._qt.checkpoint_box import CheckpointBox
 from napari_flowmag._qt.job import Handle, Job, Outcome, show_error
 from napari_flowmag._qt.scrolled import Scrolled
-from napari_flowmag._qt.widgets import LayerCombo
+from napari_flowmag._qt.widgets import LayerCombo, Line
 from napari_flowmag.errors import FlowmagError
 
 if TYPE_CHECKING:
@@ -80,8 +79,7 @@ class MaskDock(QWidget):
         self.method.addItems([_NO_WEIGHTS, _SAM])
         self.method.setToolTip("How clicks become a mask; the first needs no download")
         self.checkpoint = CheckpointBox()
-        self.status = QLabel()
-        self.status.setWordWrap(True)
+        self.status = Line()
         self._make_buttons()
         self._lay_out()
         self._timer = QTimer(self)
@@ -360,7 +358,7 @@ class MaskDock(QWidget):
         self.update_soon()
 
     def _say(self, line: str) -> None:
-        self.status.setText(line)
+        self.status.say(line)
 
 
 def _is_labels(layer: Layer) -> bool:

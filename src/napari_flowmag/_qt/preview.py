@@ -9,6 +9,7 @@ import numpy as np
 from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_flowmag._layers import (
+    LOOKS,
     OWN,
     axes_of,
     in_plane,
@@ -17,7 +18,7 @@ from napari_flowmag._layers import (
     result_settings,
 )
 from napari_flowmag._live import LiveFrames
-from napari_flowmag._origin import is_made_of, origin_of
+from napari_flowmag._origin import above_family, is_made_of, origin_of
 from napari_flowmag._qt.job import Handle, Job, Outcome
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ class Preview(QObject):
     status = Signal(str)
     """What is going on, a few words; empty when nothing is."""
     failed = Signal(object)
-    """An error; the same one once only, until another wish succeeds."""
+    """An error, of each wish that ends in one; then there is no layer."""
     closed = Signal()
     """The user removed the layer."""
 
@@ -58,13 +59,15 @@ class Preview(QObject):
         self._pending = False
         self._paused = False
         self._working = 0
+        self._shown: tuple[int, dict[str, int]] | None = None  # version and place of the layers
         self._wished = 0.0
-        self._last_error = ""
+        self._released = False
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.setInterval(DEBOUNCE)
         self._timer.timeout.connect(self._begin)
         viewer.dims.events.point.connect(self._moved)
+        viewer.layers.events.removing.connect(self._removing)
         viewer.layers.events.removed.connect(self._removed)
 
     @property
@@ -78,13 +81,15 @@ class Preview(QObject):
             self.clear()
             return
         self._request = request
+        self._released = False
         self._version += 1
         self._wish()
 
     def pause(self) -> None:
-        """Leave the machine to something else."""
+        """Leave the machine to something else; layers stay while they are what is wished."""
         self._paused = True
         self._stop()
+        self._remove_outdated()
 
     def resume(self) -> None:
         """Go on after :meth:`pause`."""
@@ -92,15 +97,20 @@ class Preview(QObject):
         if self._request is not None:
             self._wish()
 
-    def clear(self) -> None:
-        """Remove the layers and free the model."""
+    def withdraw(self) -> None:
+        """Remove the layers until there is another request; the model stays loaded."""
         self._request = None
         self._timer.stop()
         self._stop()
-        if self._job is None:
-            self._frames.close()
         self._remove_layers()
         self.status.emit("")
+
+    def clear(self) -> None:
+        """Remove the layers and free the model."""
+        self.withdraw()
+        self._released = True
+        if self._job is None:
+            self._frames.close()
 
     def _moved(self, event: Any = None) -> None:
         if self._request is not None:
@@ -109,7 +119,9 @@ class Preview(QObject):
     def _wish(self) -> None:
         self._wished = time.monotonic()
         self._pending = True
-        if not self._paused:
+        if self._paused:
+            self._remove_outdated()
+        else:
             self._timer.start()
 
     def _stop(self) -> None:
@@ -131,10 +143,7 @@ class Preview(QObject):
         if not all(layer in there and is_clip_layer(layer) for layer in request.layers):
             self.clear()
             return
-        dims = self._viewer.dims
-        view = in_view(dims.point, request.layers[0], dims.units)
-        if request.settings.z is not None:
-            view["Z"] = request.settings.z
+        view = self._view(request)
         frame = view["T"]
         depth = view.get("Z") if request.settings.z is None else None
         self._working = self._version
@@ -149,53 +158,88 @@ class Preview(QObject):
         self._job.finished.connect(lambda outcome: self._end(request, view, wished, outcome))
         self._job.start()
 
+    def _view(self, request: Request) -> dict[str, int]:
+        dims = self._viewer.dims
+        view = in_view(dims.point, request.layers[0], dims.units)
+        if request.settings.z is not None:
+            view["Z"] = request.settings.z
+        return view
+
+    def _remove_outdated(self) -> None:
+        """Remove layers in place of which nothing newer comes for now."""
+        request = self._request
+        if not (
+            request is not None
+            and all(map(is_clip_layer, request.layers))
+            and self._shown == (self._version, self._view(request))
+        ):
+            self._remove_layers()
+
     def _reading(self, done: int, total: int) -> None:
         self.status.emit(f"Reading the clip… {100 * done // max(total, 1)} %")
 
     def _end(self, request: Request, view: dict[str, int], wished: float, outcome: Outcome) -> None:
         self._job = None
-        if self._request is None:
+        if self._released:
             self._frames.close()
+        if self._request is None:
             return
         if outcome.error is not None:
             self.status.emit("")
-            if str(outcome.error) != self._last_error:
-                self._last_error = str(outcome.error)
-                self.failed.emit(outcome.error)
+            self._remove_layers()  # what they show is not what was asked for
+            self.failed.emit(outcome.error)
         elif not outcome.cancelled and all(
             layer in self._viewer.layers for layer in request.layers
         ):
-            self._last_error = ""
             self._show(request, outcome.value, view)
             self.status.emit("")
             self.shown.emit(time.monotonic() - wished, view["T"])
-        if self._pending and not self._paused:
+        if self._paused:
+            self._remove_outdated()
+        elif self._pending:
             self._begin()
 
     def _show(self, request: Request, frame: NDArray[Any], view: dict[str, int]) -> None:
+        self._shown = (self._working, view)
         moved, pictures = request.moved, _pictures(request, frame, view)
         if not _are_made_of(self._layers, moved):
             self._remove_layers()
-            after = max(self._viewer.layers.index(source) for source in moved)
-            for source, picture in zip(moved, pictures, strict=True):
-                after += 1
-                self._layers.append(self._add(source, picture, view, after))
+            lowest = above_family(request.layers, self._viewer.layers)
+            for channel, (source, picture) in enumerate(zip(moved, pictures, strict=True)):
+                settings = in_plane(result_settings(source, covers=channel == 0))
+                settings |= {"name": f"{source.name} preview", "metadata": _metadata(source, view)}
+                self._layers.append(self._add(picture, settings, lowest + channel))
+                for name in LOOKS:  # of a layer that is followed already, this changes nothing
+                    getattr(source.events, name).connect(self._follow)
             return
         for layer, source, picture in zip(self._layers, moved, pictures, strict=True):
             _lay_over(layer, source)
             layer.metadata = _metadata(source, view)  # before the data, which others wait for
             layer.data = picture
 
-    def _add(self, source: Image, picture: NDArray[Any], view: dict[str, int], place: int) -> Image:
+    def _add(self, picture: NDArray[Any], settings: dict[str, Any], place: int) -> Image:
         from napari.layers import Image
 
-        settings = in_plane(result_settings(source))
-        settings |= {"name": f"{source.name} preview", "metadata": _metadata(source, view)}
         layer = Image(picture, **settings)
         selection = set(self._viewer.layers.selection)
         self._viewer.layers.insert(place, layer)
         self._viewer.layers.selection = selection  # the user did not choose the preview
         return layer
+
+    def _follow(self, event: Any) -> None:
+        """Look as the clip does, when that changes: what the user changes here stays till then."""
+        for channel, layer in enumerate(self._layers):
+            if is_made_of(layer, event.source):
+                settings = result_settings(event.source, covers=channel == 0)
+                if event.type in settings:
+                    setattr(layer, event.type, settings[event.type])
+
+    def _removing(self, event: Any) -> None:
+        # Software OpenGL ends napari when a picture that lay over a layer is drawn once more after
+        # that layer has gone.
+        if self._request is not None and self._viewer.layers[event.index] in self._request.layers:
+            for layer in self._layers:
+                layer.visible = False
 
     def _removed(self, event: Any) -> None:
         layer: Layer = event.value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -139,6 +140,23 @@ class LayerCombo(QComboBox):
             self.layer_changed.emit(chosen)
 
 
+class Line(QLabel):
+    """A line for the user, which takes as many rows as it needs and never makes a dock wide."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setTextFormat(Qt.TextFormat.PlainText)
+        self.setWordWrap(True)
+        self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
+
+    def say(self, line: str) -> None:
+        """Show a line; all of it is also the tooltip, where paths are as they are written."""
+        # Qt breaks rows at blanks only, and paths have none.
+        broken = re.sub(r"\S{21,}", lambda word: "\u200b".join(word[0]), line)
+        self.setText(broken)
+        self.setToolTip(line)
+
+
 class JobBar(QWidget):
     """Progress of one job: a bar, how fast and how long still, and a button to cancel.
 
@@ -161,8 +179,7 @@ class JobBar(QWidget):
         self.cancel_button.setText("Cancel")
         self.cancel_button.setToolTip("Stop the work; what was there before stays as it was")
         self.cancel_button.clicked.connect(self._cancel)
-        self.label = QLabel()
-        self.label.setWordWrap(True)
+        self.label = Line()
         row = QHBoxLayout()
         row.setContentsMargins(0, 0, 0, 0)
         row.addWidget(self.bar, 1)
@@ -179,7 +196,7 @@ class JobBar(QWidget):
         job.progressed.connect(self._progress)
         job.finished.connect(self._finish)
         self.bar.setRange(0, 0)
-        self.label.setText(f"{job.description}…")
+        self.label.say(f"{job.description}…")
         self.bar.show()
         self.cancel_button.setEnabled(True)
         self.cancel_button.show()
@@ -187,7 +204,7 @@ class JobBar(QWidget):
 
     def say(self, text: str) -> None:
         """Show a line where the rate is shown during the work."""
-        self.label.setText(text)
+        self.label.say(text)
         self.label.setVisible(bool(text))
 
     def _progress(self, done: int, total: int) -> None:
@@ -201,12 +218,12 @@ class JobBar(QWidget):
         if steps > 0 and seconds > 0:
             rate = steps / seconds
             text += f"{_rate(rate, self._unit)}, {_duration((total - done) / rate)} left"
-        self.label.setText(text)
+        self.label.say(text)
 
     def _cancel(self) -> None:
         if self._job is not None:
             self.cancel_button.setEnabled(False)
-            self.label.setText("Stopping…")
+            self.label.say("Stopping…")
             self._job.cancel()
 
     def _finish(self, outcome: Outcome) -> None:
