@@ -14,7 +14,7 @@ from napari_flowmag._command import command_for, needs_folder
 from napari_flowmag._qt.channels import CARRIES, FOLLOWS, LEFT
 from napari_flowmag._qt.magnify_dock import MagnifyDock
 from napari_flowmag._qt.mask_dock import MaskDock
-from napari_flowmag._qt.widgets import Scrolled
+from napari_flowmag._qt.scrolled import Scrolled
 from napari_flowmag._reader import read_layers
 from napari_flowmag.cli import main
 from napari_flowmag.errors import FlowmagError
