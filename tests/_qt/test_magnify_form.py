@@ -10,6 +10,7 @@ import pytest
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QLabel, QStyleOptionComboBox
 
+from napari_flowmag import magnify
 from napari_flowmag._qt.channels import CARRIES, LEFT
 from napari_flowmag._qt.kymograph_dock import KymographDock
 from napari_flowmag._qt.magnify_dock import MagnifyDock
@@ -104,6 +105,19 @@ def test_the_form_follows_the_pixels_of_its_clip(dock, model, qtbot, idle, frame
     clip.data = clip.data[0]
     assert dock.form.clip.value() is None
     qtbot.waitUntil(lambda: not dock.preview.layers, timeout=5000)
+    idle()
+
+
+def test_the_preview_follows_pixels_that_are_changed_in_place(dock, model, qtbot, idle, frames):
+    clip = model.add_image(frames.copy())
+    preview_first_frame(dock, qtbot)
+    clip.data[:] = 60000 - 2 * frames[:, ::-1]
+    clip.data = clip.data
+    qtbot.waitUntil(shows(dock, clip.data[0]), timeout=60_000)
+    model.dims.set_current_step(0, 1)
+    dock.form.alpha.set_value(4)
+    expected = magnify(clip.data, 4)[1].astype(int)
+    qtbot.waitUntil(lambda: np.abs(shown(dock) - expected).max() <= 1, timeout=60_000)
     idle()
 
 

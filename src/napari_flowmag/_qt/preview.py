@@ -62,6 +62,7 @@ class Preview(QObject):
         self._shown: tuple[int, dict[str, int]] | None = None  # version and place of the layers
         self._wished = 0.0
         self._released = False
+        self._stale = False
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.setInterval(DEBOUNCE)
@@ -147,6 +148,9 @@ class Preview(QObject):
         frame = view["T"]
         depth = view.get("Z") if request.settings.z is None else None
         self._working = self._version
+        if self._stale:
+            self._frames.close()  # all that it has kept is of other pixels
+            self._stale = False
         self.status.emit("Magnifying…")
         frames, version, wished = self._frames, self._version, self._wished
 
@@ -211,6 +215,8 @@ class Preview(QObject):
                 self._layers.append(self._add(picture, settings, lowest + channel))
                 for name in LOOKS:  # of a layer that is followed already, this changes nothing
                     getattr(source.events, name).connect(self._follow)
+            for source in request.layers:
+                source.events.data.connect(self._renew)
             return
         for layer, source, picture in zip(self._layers, moved, pictures, strict=True):
             _lay_over(layer, source)
@@ -233,6 +239,12 @@ class Preview(QObject):
                 settings = result_settings(event.source, covers=channel == 0)
                 if event.type in settings:
                     setattr(layer, event.type, settings[event.type])
+
+    def _renew(self, event: Any) -> None:
+        """Begin anew with other pixels; they may be in the same array, changed in place."""
+        if self._request is not None and event.source in self._request.layers:
+            self._stale = True
+            self.request(self._request)
 
     def _removing(self, event: Any) -> None:
         # Software OpenGL ends napari when a picture that lay over a layer is drawn once more after
