@@ -12,9 +12,14 @@ def test_what_was_forgotten_long_ago_goes(tmp_path):
         (tmp_path / name).write_bytes(b"left by a writer that was killed")
         os.utime(tmp_path / name, (long_ago, long_ago))
     (tmp_path / ".clip.tif.2.part").write_bytes(b"being written by another")
+    folder = tmp_path / ".clip.tif.3.part"
+    (folder / "0").mkdir(parents=True)
+    (folder / "0" / "chunk").write_bytes(b"written just now")
+    for path in (folder, folder / "0"):
+        os.utime(path, (long_ago, long_ago))
     write_atomically(tmp_path / "clip.tif", b"new")
     names = {path.name for path in tmp_path.iterdir()}
-    assert names == {"clip.tif", ".clip.tif.2.part", ".other.tif.1.part"}
+    assert names == {"clip.tif", ".clip.tif.2.part", ".clip.tif.3.part", ".other.tif.1.part"}
 
 
 def test_a_link_stays_and_what_it_leads_to_is_replaced(tmp_path):

@@ -93,6 +93,14 @@ def test_labels_of_one_size_without_common_units_lie_pixel_on_pixel():
     np.testing.assert_array_equal(found, drawn)
 
 
+def test_labels_of_any_array(tmp_path):
+    zarr = pytest.importorskip("zarr")
+    stored = zarr.create_array(store=tmp_path / "labels", shape=(20, 30), dtype="uint8")
+    assert not labels_on(layers.Labels(stored), clip()).any()
+    stored[5, 6] = 3
+    assert labels_on(layers.Labels(stored), clip())[5, 6] == 3
+
+
 def test_labels_beside_the_clip_are_told_from_empty_ones():
     drawn = np.zeros((40, 40), np.uint8)
     assert not labels_on(layers.Labels(drawn), clip(**MICRONS)).any()

@@ -582,6 +582,12 @@ def test_values_too_close_together(clip, shift_magnifier, scale, dtype, options)
         magnify((clip * scale).astype(dtype), 4, model=shift_magnifier, **options)
 
 
+def test_a_range_far_from_the_values_changes_none(clip, shift_magnifier):
+    given = clip.astype(np.float32)
+    found = magnify(given, 1, model=shift_magnifier, value_range=(1e8, 2e8))
+    np.testing.assert_array_equal(found, given)
+
+
 def test_an_offset_costs_no_digits(clip, shift_magnifier):
     given = (clip + 1e5).astype(np.float32)
     fine = magnify(given.astype(np.float64), 8, model=shift_magnifier)

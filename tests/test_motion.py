@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.ndimage import gaussian_filter
 
 from napari_flowmag.errors import FlowmagError
+from napari_flowmag.measure import UnmeasurableError
 from napari_flowmag.motion import Motion, measure_motion, regions_of, write_motion
 
 
@@ -95,3 +97,16 @@ def test_a_table_in_the_units_of_the_clip(tmp_path):
     assert rows[2] == ["2", "9", "2.25", "0.5", "-1"]
     with pytest.raises(FlowmagError, match=r"ends in \.csv"):
         write_motion(tmp_path / "motion.xls", motions)
+
+
+def test_a_frame_that_cannot_be_measured_is_named_with_its_region():
+    picture = np.random.default_rng(0).random((40, 60))
+    mask = np.zeros((40, 60), int)
+    mask[4:30, 4:24], mask[4:30, 30:54] = 1, 2
+    dark = picture.copy()
+    dark[:, 24:] = 0
+    with pytest.raises(UnmeasurableError, match="region 2, frame 11: "):
+        measure_motion(picture, [picture, dark], mask, search=4, start=10)
+    smooth = gaussian_filter(picture, 3)  # its negative is like it nowhere near
+    with pytest.raises(UnmeasurableError, match=r"frame 1: .*resembles"):
+        measure_motion(smooth, [smooth, -smooth], search=1)

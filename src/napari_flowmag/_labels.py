@@ -50,6 +50,7 @@ def labels_on(labels: Labels, image: Image, z: int | None = None) -> NDArray[np.
         beside the image.
     """
     data, axes = np.asarray(data_of(labels)), _axes(labels, image)
+    drawn = bool(data.any())
     for letter, chosen in (("Z", z), ("C", None)):
         if letter in axes:
             data = _serving(data, labels, image, letter, axes, chosen)
@@ -61,7 +62,7 @@ def labels_on(labels: Labels, image: Image, z: int | None = None) -> NDArray[np.
         stack[inside] = data[frames[inside]]
         data = stack
     found = _resample(data, labels, image)
-    if not found.any() and data_of(labels).any():
+    if drawn and not found.any():
         raise FlowmagError(
             f"labels {labels.name!r} lie beside the clip {image.name!r}: give them its scale, "
             "units and translation"

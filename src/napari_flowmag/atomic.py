@@ -72,7 +72,9 @@ def _discard_forgotten(path: Path) -> None:
     """Remove parts whose writers were killed long ago: on large clips they are gigabytes."""
     for part in path.parent.glob(f".{escape(path.name)}.*.part"):
         with suppress(OSError):
-            if time.time() - part.stat().st_mtime > _FORGOTTEN:
+            # A folder is as old as what was written last anywhere in it.
+            written = (path.stat().st_mtime for path in (part, *part.rglob("*")))
+            if time.time() - max(written) > _FORGOTTEN:
                 _remove(part)
 
 

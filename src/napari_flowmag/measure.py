@@ -272,7 +272,7 @@ class _Region:
         floor = 1e-6 * np.max(power) + np.finfo(float).tiny
         score = score / np.sqrt(np.maximum(power, floor))
         if not score.max() > 0:
-            raise FlowmagError(
+            raise UnmeasurableError(
                 "no displacement can be measured: nothing there resembles the region"
             )
         # Along stripes all displacements fit alike: the smallest of equals is the one to take.

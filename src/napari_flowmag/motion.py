@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from napari_flowmag.atomic import write_atomically
 from napari_flowmag.errors import FlowmagError
-from napari_flowmag.measure import displacements
+from napari_flowmag.measure import UnmeasurableError, displacements
 
 _TOGETHER = 8  # pictures that are held at a time
 _SHORTEST = 8  # frames: fewer say nothing about a frequency
@@ -140,7 +140,12 @@ def measure_motion(
     while some := list(itertools.islice(pictures, _TOGETHER)):
         for label, region in regions.items():
             at = start + len(moved[label])
-            moved[label].extend(displacements(reference, some, region, search=search, start=at))
+            try:
+                found = displacements(reference, some, region, search=search, start=at)
+            except UnmeasurableError as error:
+                where = f"region {label}, " if label else ""
+                raise UnmeasurableError(f"{where}{error}") from error
+            moved[label].extend(found)
     return [Motion(label, np.array(places).reshape(-1, 2), fps) for label, places in moved.items()]
 
 

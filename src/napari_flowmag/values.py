@@ -26,10 +26,14 @@ _CPU = torch.device("cpu")
 
 @dataclass(frozen=True, eq=False)
 class ValueRange:
-    """Smallest and largest value of each channel, (channels,) float64."""
+    """Smallest and largest value of each channel, (channels,) float64.
+
+    `declared` ones were given, and need not be those of the pixels.
+    """
 
     low: NDArray[np.float64]
     high: NDArray[np.float64]
+    declared: bool = False
 
 
 def value_range(
@@ -62,6 +66,7 @@ def value_range(
         range is more than float32 can hold.
     """
     count = frames.sizes.get("C", 1) * frames.group
+    given = declared is not None
     if declared is None and frames.dtype == np.uint8:
         declared = (0.0, 255.0)
     if declared is not None:
@@ -86,7 +91,7 @@ def value_range(
         raise FlowmagError(
             f"values from {low.min():g} to {high.max():g} are too far apart: rescale the clip"
         )
-    return ValueRange(low.astype(np.float64), high.astype(np.float64))
+    return ValueRange(low.astype(np.float64), high.astype(np.float64), given)
 
 
 @dataclass(frozen=True, eq=False)
@@ -279,10 +284,10 @@ def _sampling_view(
     low, width = _low_and_width(channels, limits)
     # float32 has its digits for what values differ by, not for an offset that all share.
     zero = low.clip(0, None) + (low + width).clip(None, 0)  # of all values the one nearest to 0
-    if dtype.itemsize == 1:
-        zero = np.zeros_like(low)
-    elif np.can_cast(dtype, np.float32):
+    if np.can_cast(dtype, np.float32):
         zero = zero.astype(np.float32).astype(np.float64)  # as it will be taken off
+        if dtype.itemsize == 1 or limits.declared:  # such as far from all that there is
+            zero = np.zeros_like(low)
     black = (low - zero)[list(motion)].astype(np.float32)
     white = ((low - zero) + width)[list(motion)].astype(np.float32)
     if not (white > black).all():

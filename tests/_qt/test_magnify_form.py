@@ -199,13 +199,13 @@ def test_factors_belong_to_the_labels_of_one_layer(dock, model, frames):
     assert dock.form.region.settings()["label_alphas"] == ()
 
 
-def test_a_device_counts_once_it_is_typed(dock, qtbot):
+def test_a_device_is_what_is_shown_and_looked_for_once_it_is_typed(dock, qtbot):
     device, changes = dock.form.device, []
     device.device_changed.connect(lambda: changes.append(device.value()))
     edit = device.choice.lineEdit()
     edit.selectAll()
     qtbot.keyClicks(edit, "cuda:1")
-    assert (device.value(), changes) == ("auto", [])
+    assert (device.value(), changes) == ("cuda:1", [])
     qtbot.keyClick(edit, Qt.Key.Key_Return)
     assert (device.value(), changes) == ("cuda:1", ["cuda:1"])
     device.choice.setCurrentIndex(1)
@@ -237,6 +237,18 @@ def test_labels_of_all_frames_have_rows_and_the_rest_is_counted(
     assert list(dock.form.region._rows) == list(range(1, 13))
     texts = [label.text() for label in dock.form.region.findChildren(QLabel)]
     assert "and 3 more, with the main factor" in texts
+
+
+def test_labels_that_are_edited_after_a_slider_has_moved_are_found(dock, model, frames, qtbot):
+    model.add_image(frames)
+    labels = model.add_labels(np.zeros(frames.shape[1:], np.uint8))
+    region = dock.form.region
+    region.labels.set_value(labels)
+    model.dims.set_current_step(0, 3)
+    qtbot.waitUntil(lambda: not region._sliding, timeout=5000)
+    labels.data[3:6, 3:6] = 4
+    labels.refresh()
+    qtbot.waitUntil(lambda: list(region._rows) == [4], timeout=5000)
 
 
 def test_labels_that_are_read_as_needed_are_looked_for_beside_the_window(

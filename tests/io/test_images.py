@@ -122,6 +122,12 @@ def test_what_is_no_picture_is_passed_over(tmp_path):
     assert len(read_clip(tmp_path)) == 2
 
 
+def test_what_a_picture_is_decides_and_not_its_name(tmp_path):
+    PIL.Image.new("RGB", (20, 16), (200, 100, 50)).save(tmp_path / "a.jpg")
+    (tmp_path / "a.jpg").rename(tmp_path / "a.png")
+    np.testing.assert_allclose(read_clip(tmp_path / "a.png").frame(0)[0, 0], (200, 100, 50), atol=3)
+
+
 def test_one_picture_is_a_clip_of_one_frame(tmp_path):
     save(tmp_path / "mask.png", GREY[0])
     clip = read_clip(tmp_path / "mask.png")

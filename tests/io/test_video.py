@@ -69,6 +69,23 @@ def test_frames_of_varying_length_are_all_there_at_the_mean_rate(tmp_path, encod
         assert clip.metadata["frame_durations_ms"] == pytest.approx((steps.min(), steps.max()))
 
 
+@pytest.mark.parametrize(("rate", "times"), [(25, [0, 1, 2, 4, 5]), (50, [0, 2, 5, 7, 11])])
+def test_lost_frames_are_told_of_where_times_are_coarse(tmp_path, rate, times):
+    path = tmp_path / "a.avi"
+    with av.open(str(path), "w") as video:
+        stream = video.add_stream("mjpeg", rate=rate)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuvj420p"
+        for time in times:
+            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 10 * time, np.uint8))
+            frame.pts, frame.time_base = time, Fraction(1, rate)
+            video.mux(stream.encode(frame))
+        video.mux(stream.encode())
+    steps = 1000 / rate * np.diff(times)
+    told = read_clip(path).metadata.get("frame_durations_ms")
+    assert told == pytest.approx((steps.min(), steps.max()))
+    assert "frame_durations_ms" not in read_clip(path, fps=50).metadata
+
+
 @pytest.mark.parametrize("step", [40, 100 / 3])  # 33 and 34 ms, as whole milliseconds go
 def test_frames_of_one_length_need_no_word(tmp_path, encode, levels, step):
     times = (np.arange(len(levels)) * step).round().astype(int).tolist()

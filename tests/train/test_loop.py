@@ -338,10 +338,17 @@ def test_a_worker_that_was_killed_is_told_in_a_line(
             os.kill(os.getpid(), signal.SIGKILL)  # as the system does when memory is full
             return super().__getitem__(index)
 
+    class Wrong(Numbers):
+        def __getitem__(self, index: int) -> Batch:
+            raise RuntimeError("stack expects each tensor to be equal size")
+
     task = TinyTask()
     task.dataset = Deadly()
     with pytest.raises(FlowmagError, match=r"ended from outside.*fewer --workers"):
-        fit(task, config(tmp_path, workers=1))
+        fit(task, config(tmp_path / "killed", workers=1))
+    task.dataset = Wrong()
+    with pytest.raises(RuntimeError, match="to be equal size"):
+        fit(task, config(tmp_path / "wrong", workers=1))
 
 
 def test_the_rate_rises_then_falls(tmp_path: Path) -> None:

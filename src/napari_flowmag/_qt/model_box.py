@@ -133,7 +133,7 @@ class DeviceBox(QWidget):
 
     def value(self) -> str:
         """Return the device asked for."""
-        return self._device
+        return str(self.choice.currentText()).strip() or "auto"
 
     def learn(self) -> None:
         """Find out in the background what the device asked for is, unless that is known."""
@@ -147,10 +147,9 @@ class DeviceBox(QWidget):
         self._job.start()
 
     def _change(self, *_: Any) -> None:
-        device = str(self.choice.currentText()).strip() or "auto"
-        if device == self._device:
+        if self.value() == self._device:
             return
-        self._device = device
+        self._device = self.value()
         if self._job is not None:
             self._look()
         self.device_changed.emit()

@@ -42,7 +42,8 @@ class RegionBox(QWidget):
         self._main_alpha = 1.0
         self._rows: dict[int, QDoubleSpinBox] = {}
         self._found: list[int] = []
-        self._point = viewer.dims.point
+        self._point, self._sliding = viewer.dims.point, False
+        viewer.dims.events.point.connect(self._slid)
         self._watched: Labels | None = None
         self._job: Job | None = None
         self.labels = LayerCombo(viewer, _is_region, none="Whole frame")
@@ -117,9 +118,16 @@ class RegionBox(QWidget):
         self._details.setVisible(layer is not None)
         self._look()
 
+    def _slid(self, event: Any = None) -> None:
+        self._point, self._sliding = self._viewer.dims.point, True
+        QTimer.singleShot(0, self._stand)  # once all layers have drawn what is in view now
+
+    def _stand(self) -> None:
+        self._sliding = False
+
     def _edited(self, event: Any) -> None:
-        point = self._viewer.dims.point
-        moved, self._point = point != self._point, point
+        # The layer may come to draw itself anew before this is told that a slider has moved.
+        moved = self._sliding or self._viewer.dims.point != self._point
         if not (moved and event.type == "set_data"):  # a slider has moved, and nothing else
             self._later.start()
 

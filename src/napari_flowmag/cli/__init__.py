@@ -75,14 +75,17 @@ def _terminate_as_interrupt() -> Iterator[None]:
     """Let a signal to end act as Ctrl-C does, so that nothing half-written stays."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
+        outlive_terminal(number)
         raise KeyboardInterrupt
 
-    from napari_flowmag.train.interrupt import ending_signals
+    from napari_flowmag.train.interrupt import ending_signals, outlive_terminal
 
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, interrupt) for number in ending_signals()}
+    before = {
+        number: signal.signal(number, interrupt) or signal.SIG_DFL for number in ending_signals()
+    }
     try:
         yield
     finally:

@@ -120,6 +120,8 @@ def read_clip(path: str | PathLike[str], *, fps: float | None = None) -> Clip:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise FlowmagError(f"{source} is damaged, or no {form.name} file: {reason}") from error
     facts = {"path": str(source.resolve()), "format": form.name, **clip.metadata}
+    if fps is not None:  # of all frames alike
+        facts.pop("frame_durations_ms", None)
     return clip.replace(metadata=facts, fps=clip.fps if fps is None else fps)
 
 

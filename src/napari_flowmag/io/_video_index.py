@@ -148,8 +148,11 @@ def _uneven(times: tuple[int, ...] | None, stream: av.VideoStream) -> tuple[floa
     steps = [later - earlier for earlier, later in itertools.pairwise(times)]
     tick = 1000 * float(stream.time_base)
     shortest, longest = min(steps), max(steps)
-    # Times are whole ticks: equal steps may be one tick apart.
-    if longest - shortest <= max(1, _EVEN * shortest):
+    # Times are whole ticks: equal steps may differ by one, but lead nowhere else in the long run.
+    mean = (times[-1] - times[0]) / len(steps)
+    astray = max(abs(time - times[0] - i * mean) for i, time in enumerate(times))
+    rounded = shortest > 1 and longest - shortest <= 1 and astray <= 1
+    if rounded or longest - shortest <= _EVEN * shortest:
         return None
     return round(tick * shortest, 3), round(tick * longest, 3)
 

@@ -25,6 +25,8 @@ PICTURES = (".png", ".jpg", ".jpeg", ".bmp")
 _FACTS = "flowmag.json"  # beside the PNG files: what they cannot say of a clip
 _PNG_TYPES = ("uint8", "uint16")
 
+_PNG = b"\x89PNG\r\n\x1a\n"
+
 
 def natural_key(name: str) -> list[str | int]:
     """Return a key that sorts ``frame2`` before ``frame10``, and letters whatever their case."""
@@ -156,7 +158,9 @@ def decode(file: Path) -> NDArray[Any]:
     Exception
         Whatever the decoder raises, if it is damaged.
     """
-    return _decode_png(file) if file.suffix.lower() == ".png" else _decode_other(file)
+    with file.open("rb") as stored:
+        is_png = stored.read(len(_PNG)) == _PNG  # names are not always right
+    return _decode_png(file) if is_png else _decode_other(file)
 
 
 def _decode_png(file: Path) -> NDArray[Any]:

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from napari_flowmag.errors import FlowmagError
+from napari_flowmag.train.interrupt import ending_signals
 
 Batch = dict[str, Tensor]
 
@@ -71,20 +72,31 @@ def feed(dataset: Dataset[Batch], start: int, workers: int) -> Generator[Batch]:
         worker_init_fn=_leave_signals_to_parent,
         generator=torch.Generator(),  # else it draws from the task's randomness
     )
-    batches = iter(loader)
-    while True:
-        try:
-            batch = next(batches)
-        except RuntimeError as error:
-            if "DataLoader worker" not in str(error):
-                raise
-            raise FlowmagError(
-                "a process that prepares batches was ended from outside, as happens when memory "
-                "is full: resume with fewer --workers"
-            ) from error
+    for batch in loader:
         if isinstance(batch, FlowmagError):
             raise batch
         yield batch
+
+
+@contextlib.contextmanager
+def workers_needed() -> Iterator[None]:
+    """Tell in a line that a process that prepares batches has gone; torch does so at any moment.
+
+    Raises
+    ------
+    FlowmagError
+        If one was ended from outside.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        # "(pid 5) is killed by signal: Killed." or "(pid(s) 5, 6) exited unexpectedly"
+        if not str(error).startswith("DataLoader worker (pid"):
+            raise
+        raise FlowmagError(
+            "a process that prepares batches was ended from outside, as happens when memory is "
+            "full: resume with fewer --workers"
+        ) from error
 
 
 def share(count: int, rank: int, ranks: int) -> range:
@@ -127,7 +139,7 @@ class _From(Sampler[int]):
 
 
 def _leave_signals_to_parent(_: int) -> None:
-    # Ctrl-C, and a scheduler that ends a job, reach the whole process group. The training process
-    # answers; workers, which end with it, must feed the step at hand.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    # Ctrl-C, a closed terminal, and a scheduler that ends a job, reach the whole process group. The
+    # training process answers; workers, which end with it, must feed the step at hand.
+    for number in (signal.SIGINT, *ending_signals()):
+        signal.signal(number, signal.SIG_IGN)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
+import stat
 import threading
 from collections.abc import Iterator
 from types import FrameType
@@ -28,7 +30,8 @@ def stop_signal() -> Iterator[threading.Event]:
 
     def handle(number: int, _: FrameType | None) -> None:
         stop.set()
-        signal.signal(number, before[signal.Signals(number)])
+        if not outlive_terminal(number):
+            signal.signal(number, before[signal.Signals(number)])
 
     for number in before:
         signal.signal(number, handle)
@@ -37,6 +40,23 @@ def stop_signal() -> Iterator[threading.Event]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def outlive_terminal(number: int) -> bool:
+    """Go on without the terminal if a signal says that it was closed; tell whether it does.
+
+    Shell and system may both say so, and what is written to it from now on would be an error.
+    """
+    if number != getattr(signal, "SIGHUP", None):
+        return False
+    signal.signal(number, signal.SIG_IGN)
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for stream in (1, 2):
+        with contextlib.suppress(OSError):
+            if stat.S_ISCHR(os.fstat(stream).st_mode):  # no file, and no other program
+                os.dup2(nowhere, stream)
+    os.close(nowhere)
+    return True
 
 
 def ending_signals() -> list[signal.Signals]:

@@ -19,7 +19,7 @@ from napari_flowmag.checkpoint import read_pickle, save_checkpoint, write_pickle
 from napari_flowmag.errors import Cancelled, FlowmagError
 from napari_flowmag.train.config import LoopConfig
 from napari_flowmag.train.distributed import mean_over_ranks, start_fabric, together
-from napari_flowmag.train.feed import Batch, feed_device
+from napari_flowmag.train.feed import Batch, feed_device, workers_needed
 from napari_flowmag.train.guard import Guard
 from napari_flowmag.train.interrupt import stop_signal
 from napari_flowmag.train.monitor import Monitor
@@ -72,7 +72,7 @@ def fit(
     Raises
     ------
     Cancelled
-        After SIGINT or SIGTERM; the step at hand was finished and saved.
+        After SIGINT, SIGTERM or SIGHUP; the step at hand was finished and saved.
     FlowmagError
         When loss or gradient is no longer finite (see :class:`~napari_flowmag.train.guard.Guard`),
         when there is no state to resume, or when the folder already holds a run and `resume` is
@@ -91,6 +91,7 @@ def fit(
     with (
         Monitor(config, run.step) if fabric.is_global_zero else contextlib.nullcontext() as monitor,
         stop_signal() as stop,
+        workers_needed(),
         contextlib.closing(_batches(task, run, config)) as batches,
     ):
         loop = _Loop(task, config, run, Guard(task, run, config), monitor)
