@@ -72,10 +72,18 @@ def feed(dataset: Dataset[Batch], start: int, workers: int) -> Generator[Batch]:
         worker_init_fn=_leave_signals_to_parent,
         generator=torch.Generator(),  # else it draws from the task's randomness
     )
-    for batch in loader:
-        if isinstance(batch, FlowmagError):
-            raise batch
-        yield batch
+    batches = iter(loader)
+    try:
+        for batch in batches:
+            if isinstance(batch, FlowmagError):
+                raise batch
+            yield batch
+    finally:
+        # Not left to the garbage collector: an error's traceback may keep them until Python ends,
+        # which would then wait for ever for workers that no signal ends.
+        end_workers = getattr(batches, "_shutdown_workers", None)
+        if end_workers is not None:
+            end_workers()
 
 
 @contextlib.contextmanager
