@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -349,6 +350,7 @@ def test_a_worker_that_was_killed_is_told_in_a_line(
     task.dataset = Wrong()
     with pytest.raises(RuntimeError, match="to be equal size"):
         fit(task, config(tmp_path / "wrong", workers=1))
+    assert not multiprocessing.active_children(), "Python would wait for them at its end"
 
 
 def test_the_rate_rises_then_falls(tmp_path: Path) -> None:
