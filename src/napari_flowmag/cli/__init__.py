@@ -78,7 +78,7 @@ def _terminate_as_interrupt() -> Iterator[None]:
         outlive_terminal(number)
         raise KeyboardInterrupt
 
-    from napari_flowmag.train.interrupt import ending_signals, outlive_terminal
+    from napari_flowmag.stop_signals import ending_signals, outlive_terminal
 
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -170,7 +170,7 @@ def adapt(
 def run_with_bar(job: Adaptation, state: Path | None = None) -> Adapted:
     """Run an adaptation with a progress bar; Ctrl-C ends it with the best so far."""
     from napari_flowmag.cli.progress import progress_bar
-    from napari_flowmag.train.interrupt import stop_signal
+    from napari_flowmag.stop_signals import stop_signal
 
     if state is not None and state.exists():
         print(f"going on where {state} ends", file=sys.stderr)

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from napari_flowmag.errors import FlowmagError
-from napari_flowmag.train.interrupt import ending_signals
+from napari_flowmag.stop_signals import ending_signals
 
 Batch = dict[str, Tensor]
 

@@ -17,11 +17,11 @@ from torch import nn
 from napari_flowmag.atomic import discard_parts
 from napari_flowmag.checkpoint import read_pickle, save_checkpoint, write_pickle
 from napari_flowmag.errors import Cancelled, FlowmagError
+from napari_flowmag.stop_signals import stop_signal
 from napari_flowmag.train.config import LoopConfig
 from napari_flowmag.train.distributed import mean_over_ranks, start_fabric, together
 from napari_flowmag.train.feed import Batch, feed_device, workers_needed
 from napari_flowmag.train.guard import Guard
-from napari_flowmag.train.interrupt import stop_signal
 from napari_flowmag.train.monitor import Monitor
 from napari_flowmag.train.run import Run, Task, start_run
 from napari_flowmag.train.step import one_step
