@@ -16,7 +16,7 @@ from napari_flowmag.train.config import AugmentConfig, LoopConfig, MagnifierConf
 from napari_flowmag.train.data import PairFolder
 from napari_flowmag.train.loop import fit
 from napari_flowmag.train.magnifier import MagnifierTask, draw_alpha
-from napari_flowmag.train.mixed import MixedBatches, difference
+from napari_flowmag.train.mixed import MixedBatches, difference, factor_error
 
 AUGMENT = AugmentConfig(crop=32, rotation=0.0, jitter=(0.0, 0.0, 0.0, 0.0))
 SMALL: dict[str, Any] = {"width": 4, "context": 4, "steps": (1,) * 6}
@@ -190,9 +190,10 @@ def test_still_noisy_pairs_ask_for_no_motion(pairs: PairFolder, flow: str) -> No
     assert torch.equal(batch["reference"], batch["frame"])
     assert not torch.equal(batch["noisy_reference"], batch["noisy_frame"])
     seen: list[Tensor] = []
-    task.module.register_forward_hook(lambda _, inputs, __: seen.extend(inputs[:2]))
+    predict = task.module.predict
+    task.module.predict = lambda *inputs: seen.append(inputs[1]) or predict(*inputs)  # type: ignore[func-returns-value, method-assign]
     task.loss(batch)
-    assert torch.equal(seen[1], batch["noisy_frame"])
+    assert torch.equal(seen[0], batch["noisy_frame"])
 
 
 @pytest.mark.parametrize(
@@ -208,6 +209,7 @@ def test_still_noisy_pairs_ask_for_no_motion(pairs: PairFolder, flow: str) -> No
         ({"flow": "dis"}, "no gradients"),
         ({"frozen": ("flow.outlines",)}, "frozen: unet has no part 'flow.outlines'"),
         ({"frozen": ("",)}, "nothing is left to train"),
+        ({"synthetic": 0.5, "factor_weight": 1.0}, "factor_weight: unet says of no motion"),
         ({"held_out": 6}, "leaves none"),
     ],
 )
@@ -248,11 +250,11 @@ def test_synthetic_pairs_can_bring_the_exact_answer(pairs: PairFolder, flow: str
 
     asked: list[Tensor] = []
 
-    def exact(_: object, inputs: tuple[Tensor, ...], __: object) -> Tensor:
-        asked.append(inputs[2])
+    def exact(*inputs: Tensor) -> Tensor:
+        asked.append(inputs[3])
         return batch["exact"]
 
-    task.module.register_forward_hook(exact)
+    task.module.render = exact  # type: ignore[method-assign]
     assert float(task.loss(batch)[1]["exact"]) == 0
     assert torch.equal(asked[0][known], batch["asked"][known])
 
@@ -266,3 +268,40 @@ def test_the_exact_answer_is_compared_by_what_has_to_change() -> None:
     copied = difference(reference, exact, reference)
     assert copied.min() > 0.85
     assert copied.max() < 1
+
+
+@pytest.mark.parametrize("name", ["exact_weight", "factor_weight"])
+def test_what_only_synthetic_pairs_have_is_refused_without_them(flow: str, name: str) -> None:
+    with pytest.raises(FlowmagError, match=f"setting {name} = 1.0: needs synthetic pairs"):
+        settings(flow, **{name: 1.0})
+
+
+def test_motion_that_is_too_small_as_a_whole_is_an_error_and_scatter_is_none() -> None:
+    generator = torch.Generator().manual_seed(0)
+    truth = torch.tensor([0.0, 4.0]).view(1, 2, 1, 1).expand(3, -1, 32, 32)
+    scatter = torch.randn(truth.shape, generator=generator)
+    scatter -= scatter.mean((2, 3), keepdim=True)
+    found = torch.stack([0.9 * truth[0], 1.1 * truth[1], truth[2] + scatter[2]])
+    assert factor_error(found, truth).tolist() == pytest.approx([0.1, 0.1, 0.0], abs=1e-3)
+    # Of motion that noise hides wherever it is, no right size can be asked.
+    assert float(factor_error(0 * truth, truth / 400)[0]) < 0.02
+
+
+def test_the_motion_of_synthetic_pairs_is_taught_to_be_as_large_as_it_is(
+    pairs: PairFolder, flow: str
+) -> None:
+    field: dict[str, Any] = {"architecture": "field", "model": SMALL}
+    known = {"synthetic": 0.5, "batch": 8, "synthetic_motion": (0.5, 2.0)}
+    config = settings(flow, **field, **known, factor_weight=2.0, magnification_weight=0.0)
+    task = MagnifierTask(pairs, config, AUGMENT)
+    batch = task.dataset[0]
+    assert 0 < int(batch["known"].sum()) < 8
+    total, terms = task.loss(batch)
+    rest = task.config.colour_weight * terms["colour"]
+    assert float(total) == pytest.approx(float(rest + 2 * terms["factor"]), rel=1e-5)
+    optimiser = torch.optim.Adam(task.module.parameters(), 1e-3)
+    for _ in range(12):
+        optimiser.zero_grad()
+        (task.loss(batch)[1]["factor"]).backward()
+        optimiser.step()
+    assert float(task.loss(batch)[1]["factor"]) < 0.9 * float(terms["factor"])

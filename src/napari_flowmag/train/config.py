@@ -209,6 +209,9 @@ class MagnifierConfig:
         Smallest and largest noise of synthetic pairs as a share of their contrast.
     exact_weight
         Weight of the difference from the exact magnified frame, which synthetic pairs have.
+    factor_weight
+        Weight of how far the motion that a field magnifier finds in a synthetic pair is, as a
+        whole, from as large as it is (:func:`~napari_flowmag.train.mixed.factor_error`).
     textures
         Folder of pictures to texture synthetic pairs with; unset uses procedural textures.
     held_out
@@ -233,6 +236,7 @@ class MagnifierConfig:
     synthetic_motion: tuple[float, float] = (0.02, 4.0)
     synthetic_noise: tuple[float, float] = (0.003, 0.3)
     exact_weight: float = 0.0
+    factor_weight: float = 0.0
     textures: Path | None = None
     held_out: int = 16
 
@@ -246,16 +250,18 @@ class MagnifierConfig:
         for name in ("normalise", "max_motion"):
             value = getattr(self, name)
             require(value is None or value > 0, name, value, "must be above 0")
-        for name in ("magnification_weight", "colour_weight", "exact_weight", "held_out"):
+        weights = "magnification_weight", "colour_weight", "exact_weight", "factor_weight"
+        for name in (*weights, "held_out"):
             require(getattr(self, name) >= 0, name, getattr(self, name), "must not be negative")
         require(self.batch >= 1, "batch", self.batch, "must be at least 1")
         require(0 <= self.synthetic <= 1, "synthetic", self.synthetic, "must be from 0 to 1")
-        require(
-            self.synthetic > 0 or not self.exact_weight,
-            "exact_weight",
-            self.exact_weight,
-            "needs synthetic pairs: set synthetic above 0",
-        )
+        for name in ("exact_weight", "factor_weight"):
+            require(
+                self.synthetic > 0 or not getattr(self, name),
+                name,
+                getattr(self, name),
+                "needs synthetic pairs: set synthetic above 0",
+            )
         for name in ("synthetic_motion", "synthetic_noise"):
             low, high = getattr(self, name)
             require(0 < low <= high, name, (low, high), "give two rising numbers above 0")

@@ -16,11 +16,12 @@ from napari_flowmag.flow import load_flow
 from napari_flowmag.loss import MagnificationLoss
 from napari_flowmag.models import ARCHITECTURES, load_magnifier
 from napari_flowmag.models.base import Magnifier
+from napari_flowmag.models.field import FieldMagnifier
 from napari_flowmag.synthetic.pairs import load_textures
 from napari_flowmag.train.config import AugmentConfig, MagnifierConfig, plain, without_places
 from napari_flowmag.train.data import PairBatches, PairFolder, hold_out
 from napari_flowmag.train.feed import Batch
-from napari_flowmag.train.mixed import MixedBatches, difference
+from napari_flowmag.train.mixed import MixedBatches, difference, factor_error
 from napari_flowmag.train.pictures import before_and_after, slices
 
 KINDS = {"field": "sampling field", "unet": "the paper's U-Net"}
@@ -77,9 +78,9 @@ class MagnifierTask:
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Judge the module on a batch of :class:`PairBatches` or :class:`MixedBatches`."""
         reference, frame, motion, alpha = self._asked(batch)
-        magnified = self.module(
-            batch.get("noisy_reference", reference), batch.get("noisy_frame", frame), alpha
-        )
+        seen = batch.get("noisy_reference", reference), batch.get("noisy_frame", frame)
+        prediction = self.module.predict(self.module.prepare(seen[0]), seen[1], alpha)
+        magnified = self.module.render(prediction, *seen, alpha)
         # Sub-pixel motion needs full precision, whatever the module computes in.
         with torch.autocast(frame.device.type, enabled=False):
             terms = self.objective(magnified.float(), reference, frame, alpha, motion)
@@ -88,6 +89,10 @@ class MagnifierTask:
                 error = difference(magnified.float(), batch["exact"], reference)
                 shown["exact"] = (batch["known"] * error).mean()
                 total = total + self.config.exact_weight * shown["exact"]
+            if self.config.factor_weight and "known" in batch:
+                error = factor_error(prediction[:, :2].float(), motion)
+                shown["factor"] = (batch["known"] * error).mean()
+                total = total + self.config.factor_weight * shown["factor"]
         asked = alpha.view(-1, 1, 1, 1) * terms.input_flow
         with torch.no_grad():
             achieved = (terms.output_flow * asked).sum() / asked.square().sum().clamp_min(1e-6)
@@ -190,6 +195,10 @@ def build_magnifier(config: MagnifierConfig) -> Magnifier:
             raise FlowmagError(f"setting model = {config.model}: {error}") from error
     if config.init_flow:
         _load_flow_part(module, config.init_flow)
+    if config.factor_weight and not isinstance(module, FieldMagnifier):
+        raise FlowmagError(
+            f"setting factor_weight: {module.architecture} says of no motion how large it is"
+        )
     _freeze(module, config.frozen)
     low, high = module.alpha_range
     if not low <= config.alpha_min <= config.alpha_max <= high:

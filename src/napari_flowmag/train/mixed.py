@@ -20,6 +20,9 @@ from napari_flowmag.train.feed import Batch
 _GREY = 0.01
 """Mean difference from the exact frame that is as good as none, of a value range of 1."""
 
+_HARDLY = 0.1
+"""px: of motion smaller than this, what noise hides cannot be asked for."""
+
 
 def difference(magnified: Tensor, exact: Tensor, reference: Tensor) -> Tensor:
     """Compare magnified frames with exact ones, relative to what the reference differs from them.
@@ -39,6 +42,29 @@ def difference(magnified: Tensor, exact: Tensor, reference: Tensor) -> Tensor:
     """
     undone = (reference - exact).abs().mean((1, 2, 3))
     return (magnified - exact).abs().mean((1, 2, 3)) / (undone + _GREY)
+
+
+def factor_error(found: Tensor, truth: Tensor) -> Tensor:
+    """Tell how far motion is, as a whole, from as large as it truly is.
+
+    Where noise hides motion, the least error is that of motion found as too small: estimates lean
+    towards what is likelier anyway. Each point may; that all of a picture's do at once is a factor
+    that a user measures.
+
+    Parameters
+    ----------
+    found, truth
+        (B, 2, H, W) px.
+
+    Returns
+    -------
+    Tensor
+        (B,): ``|sum (found - truth) · truth| / sum (|truth|² + _HARDLY²)``; for motion well above
+        `_HARDLY` the share by which all of it together is too small or too large.
+    """
+    missing = ((found - truth) * truth).sum((1, 2, 3)).abs()
+    floor = _HARDLY**2 * truth[0, 0].numel()
+    return missing / (truth.square().sum((1, 2, 3)) + floor)
 
 
 class MixedBatches(Dataset[Batch]):
