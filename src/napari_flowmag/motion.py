@@ -109,6 +109,7 @@ def measure_motion(
     fps: float | None = None,
     search: int = 16,
     start: int = 0,
+    lost: dict[int, UnmeasurableError] | None = None,
 ) -> list[Motion]:
     """Measure how each region of a mask moved; see :func:`~napari_flowmag.measure.displacements`.
 
@@ -126,6 +127,9 @@ def measure_motion(
         Largest displacement that is looked for, px.
     start
         Number of the first frame, for what is said of one that cannot be measured.
+    lost
+        Receives why a region cannot be measured in some frame, by its number; it is then left out
+        of the result. Without it such a region is an error.
 
     Raises
     ------
@@ -138,13 +142,18 @@ def measure_motion(
     pictures = iter(frames)
     # A region is prepared anew for each few pictures, which takes less time than one of them does.
     while some := list(itertools.islice(pictures, _TOGETHER)):
-        for label, region in regions.items():
+        for label in list(moved):
             at = start + len(moved[label])
             try:
-                found = displacements(reference, some, region, search=search, start=at)
+                found = displacements(reference, some, regions[label], search=search, start=at)
             except UnmeasurableError as error:
                 where = f"region {label}, " if label else ""
-                raise UnmeasurableError(f"{where}{error}") from error
+                told = UnmeasurableError(f"{where}{error}")
+                if lost is None:
+                    raise told from error
+                lost[label] = told
+                del moved[label]
+                continue
             moved[label].extend(found)
     return [Motion(label, np.array(places).reshape(-1, 2), fps) for label, places in moved.items()]
 

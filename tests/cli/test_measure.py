@@ -176,6 +176,22 @@ def test_a_region_without_structure_is_named_and_left_out(clips, capsys):
     assert "region 2: no displacement" in capsys.readouterr().err
 
 
+def test_a_region_that_magnification_blotted_out_leaves_the_others_their_factor(clips, capsys):
+    mask = tifffile.imread(clips / "mask.tif")
+    mask[:44], mask[8:22, 8:22] = 0, 2
+    tifffile.imwrite(clips / "mask.tif", mask)
+    frames = tifffile.imread(clips / "magnified.tif")
+    frames[11, :36, :36] = 1000
+    tifffile.imwrite(clips / "magnified.tif", frames)
+    words = f"clip.tif --magnified {clips}/magnified.tif --search 3"
+    (torn, other), told = measured(clips, capsys, words)
+    assert (torn["region"], torn["factor"]) == (2, None)
+    assert torn["largest_px"] == pytest.approx(0.4, abs=0.05)
+    assert other["factor"] == pytest.approx(5, abs=0.2)
+    assert "magnified.tif: region 2, frame 11: no displacement" in told
+    assert "region 4" not in told
+
+
 @pytest.mark.parametrize(
     ("words", "line"),
     [

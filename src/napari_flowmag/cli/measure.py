@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from napari_flowmag.cli.excerpt import Excerpt
     from napari_flowmag.clip import Clip
-    from napari_flowmag.measure import Factor
+    from napari_flowmag.measure import Factor, UnmeasurableError
     from napari_flowmag.motion import Motion
 
 
@@ -71,7 +71,6 @@ def measure(
     from napari_flowmag.cli.outputs import check_output
     from napari_flowmag.cli.remarks import one_frame, remark_on
     from napari_flowmag.io import read_clip
-    from napari_flowmag.measure import UnmeasurableError
     from napari_flowmag.motion import measure_motion, write_motion
     from napari_flowmag.strength import read_mask
 
@@ -100,10 +99,10 @@ def measure(
     if after is not None:
         there = (part.start - part.shift, part.stop - part.shift)
         frames = pictures_of(after, channel, part.second_z, *there)
-        try:
-            moved = measure_motion(first, frames, regions, search=search, start=there[0])
-        except UnmeasurableError as error:  # such as torn by too large a factor
-            print(f"{magnified}: {error}; no factor", file=sys.stderr)
+        lost: dict[int, UnmeasurableError] = {}  # such as torn by too large a factor
+        moved = measure_motion(first, frames, regions, search=search, start=there[0], lost=lost)
+        for reason in lost.values():
+            print(f"{magnified}: {reason}; no factor", file=sys.stderr)
     asked = None if after is None else _asked(after)
     factors = _factors(motions, moved, search, asked)
     height, width = source.pixel_shape
@@ -165,7 +164,10 @@ def _asked(after: Clip) -> float | None:
 def _factors(
     motions: list[Motion], moved: list[Motion] | None, search: int, asked: float | None
 ) -> list[Factor | None]:
-    """Return the factor of each region, None where it moves too little or too far to have one."""
+    """Return the factor of each region, None where there is none.
+
+    Its motion is too small or too far, or cannot be measured in the magnified clip.
+    """
     # Beyond the search lies what is not looked for, and whatever resembles it is found instead.
     reaches = [(motion.label, motion, 1.0, "") for motion in motions]
     reaches += [(motion.label, motion, asked or 0.0, ", magnified,") for motion in motions]
@@ -181,13 +183,15 @@ def _factors(
         )
     if moved is None:
         return [None] * len(motions)
-    both = zip(motions, moved, strict=True)
-    return [None if one.label in far else _factor(one, other) for one, other in both]
+    others = {motion.label: motion for motion in moved if motion.label not in far}
+    return [_factor(motion, others.get(motion.label)) for motion in motions]
 
 
-def _factor(before: Motion, after: Motion) -> Factor | None:
+def _factor(before: Motion, after: Motion | None) -> Factor | None:
     from napari_flowmag.measure import factor_between
 
+    if after is None:
+        return None
     try:
         return factor_between(before.displacement, after.displacement)
     except FlowmagError:
