@@ -1,4 +1,4 @@
-"""The command ``flowmag-train``: train a magnifier or the flow estimator, prepare pairs."""
+"""The command ``flowmag-train``: train magnifiers and flows, prepare pairs, average models."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def _magnifier_parser() -> ArgumentParser:
         "flowmag-train",
         "Train a magnifier on real frame pairs. `flowmag-train prepare SOURCE -o OUT` makes such "
         "pairs of clips; `flowmag-train flow -o RUN` trains the flow estimator, `flowmag-train oh "
-        "-o RUN` a baseline.",
+        "-o RUN` a baseline; `flowmag-train average MODEL MODEL -o FILE` averages models.",
         SelectionConfig,
         AugmentConfig,
         MagnifierConfig,
@@ -181,7 +181,13 @@ def _prepare(arguments: list[str]) -> None:
     prepare_pairs(arguments)
 
 
-_OTHERS = {"prepare": _prepare, "flow": _train_flow, "oh": _train_oh}
+def _average(arguments: list[str]) -> None:
+    from napari_flowmag.cli.average import average_models
+
+    average_models(arguments)
+
+
+_OTHERS = {"prepare": _prepare, "flow": _train_flow, "oh": _train_oh, "average": _average}
 """What is done if it is named first, other than training a magnifier."""
 
 
