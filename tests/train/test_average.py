@@ -73,6 +73,7 @@ def test_flows_are_averaged_too(tmp_path: Path) -> None:
         ("a.safetensors wide.safetensors", "c.safetensors", "not of one kind: magnifier unet"),
         ("a.safetensors field.safetensors", "c.safetensors", "not of one kind"),
         ("a.safetensors nowhere.safetensors", "c.safetensors", "no such file"),
+        ("part.safetensors a.safetensors", "c.safetensors", "part.safetensors"),
         ("a.safetensors text.safetensors", "c.safetensors", "text.safetensors is damaged"),
         ("a.safetensors b.safetensors", "c.pth", "ends in .safetensors"),
         ("a.safetensors b.safetensors", "a.safetensors", "is the input itself"),
@@ -94,10 +95,13 @@ def test_what_cannot_be_averaged_is_told_in_a_line(
     field = FieldMagnifier(4, 4, (1,) * 6)
     path = Path("field.safetensors")
     save_checkpoint(path, field, architecture="field", config=field.config, **FACTS)
+    part = Path("part.safetensors")
+    save_checkpoint(part, UNetMagnifier(2).down, architecture="unet", config={"width": 2}, **FACTS)
+    before |= {path, part}
     kept = path.read_bytes(), Path("a.safetensors").read_bytes()
     assert main(["average", *models.split(), "-o", out]) == 2
     error = capsys.readouterr().err
     assert says in error
     assert error.count("\n") == 1
-    assert {p.name for p in tmp_path.iterdir()} == {p.name for p in before} | {path.name}
+    assert {p.name for p in tmp_path.iterdir()} == {p.name for p in before}
     assert kept == (path.read_bytes(), Path("a.safetensors").read_bytes())

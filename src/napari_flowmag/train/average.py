@@ -41,7 +41,8 @@ def average(models: Sequence[Checkpoint]) -> tuple[nn.Module, dict[str, Any]]:
     Raises
     ------
     FlowmagError
-        If there are fewer than two, or they differ in kind, architecture or its settings.
+        If there are fewer than two, they differ in kind, architecture or its settings, or weights
+        of one are missing.
     """
     if len(models) < 2:
         raise FlowmagError("name two models or more to average")
@@ -52,10 +53,10 @@ def average(models: Sequence[Checkpoint]) -> tuple[nn.Module, dict[str, Any]]:
                 f"{model.path} and {last.path} are not of one kind: {_description(model)} and "
                 f"{_description(last)}"
             )
-    module = build(last, MAGNIFIERS if last.kind == "magnifier" else FLOWS)
-    module.load_state_dict(
-        {name: _mean([model.state[name] for model in models]) for name in last.state}
-    )
+    registry = MAGNIFIERS if last.kind == "magnifier" else FLOWS
+    modules = [build(model, registry) for model in models]
+    states, module = [each.state_dict() for each in modules], modules[-1]
+    module.load_state_dict({name: _mean([s[name] for s in states]) for name in states[-1]})
     training = last.training | {"mean_of": [model.sha256 for model in models]}
     return module, {
         "kind": last.kind,
