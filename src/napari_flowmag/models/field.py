@@ -30,7 +30,7 @@ from napari_flowmag.warp import MARGIN, sample, sample_spline, sides, splat, spl
 ROUNDS = 6
 """Fixed-point rounds for the sampling field."""
 
-SHARPNESS = 0.3
+SHARPNESS = 0.25
 """Of outlines: full ones, which the loss asks for at moderate magnification, fray at large ones."""
 
 REACH = 2.0
