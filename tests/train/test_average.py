@@ -73,6 +73,8 @@ def test_flows_are_averaged_too(tmp_path: Path) -> None:
         ("a.safetensors wide.safetensors", "c.safetensors", "not of one kind: magnifier unet"),
         ("a.safetensors field.safetensors", "c.safetensors", "not of one kind"),
         ("a.safetensors nowhere.safetensors", "c.safetensors", "no such file"),
+        ("phase default", "c.safetensors", "phase has no weights to average"),
+        ("nonsense default", "c.safetensors", "unknown model 'nonsense'"),
         ("part.safetensors a.safetensors", "c.safetensors", "part.safetensors"),
         ("a.safetensors text.safetensors", "c.safetensors", "text.safetensors is damaged"),
         ("a.safetensors b.safetensors", "c.pth", "ends in .safetensors"),

@@ -38,16 +38,14 @@ def average_models(arguments: list[str]) -> None:
         raise FlowmagError(f"{out}: give a name that ends in .safetensors")
     check_output(out, *values.models)
 
-    from napari_flowmag.checkpoint import (
-        bundled_names,
-        bundled_path,
-        read_checkpoint,
-        save_checkpoint,
-    )
+    from napari_flowmag.checkpoint import read_checkpoint, save_checkpoint
+    from napari_flowmag.models import find_model
     from napari_flowmag.train.average import average
 
-    bundled = bundled_names("magnifier")
-    paths = [bundled_path("magnifier", m) if m in bundled else Path(m) for m in values.models]
-    module, facts = average([read_checkpoint(path) for path in paths])
+    paths = [find_model(name) for name in values.models]
+    for name, path in zip(values.models, paths, strict=True):
+        if path is None:
+            raise FlowmagError(f"{name} has no weights to average")
+    module, facts = average([read_checkpoint(path) for path in paths if path is not None])
     save_checkpoint(out, module, **facts)
     print(out)
