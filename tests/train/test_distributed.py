@@ -31,7 +31,7 @@ from napari_flowmag.train.magnifier import MagnifierTask, MixedBatches
 # any number of runs, as starting takes longer than training here. At its fourth step, one process
 # of a run meets with a mishap.
 PROGRAM = """
-import contextlib, errno, io, json, os, signal, sys
+import atexit, contextlib, errno, io, json, os, signal, sys
 from pathlib import Path
 import torch
 from napari_flowmag import atomic
@@ -71,6 +71,10 @@ def meet(mishap):
 
     MagnifierTask.loss, PairBatches.item, os.replace = loss, item, replace
 
+
+# Threads of an open group abort a process at its end, but only now and then. Registered before any
+# run's own handlers, this is called after them.
+atexit.register(lambda: torch.distributed.is_initialized() and os._exit(7))
 
 runs = json.loads(Path(sys.argv[1]).read_text())
 for name, words, rank, mishap in runs:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, cast
@@ -51,7 +52,18 @@ def start_fabric(config: LoopConfig) -> Fabric:
         accelerator=device, devices=devices, num_nodes=nodes, strategy=strategy, plugins=mixed
     )
     fabric.launch()
+    if fabric.world_size > 1:
+        # Lightning does so for NCCL alone. Gloo's threads, still holding tensors while Python ends,
+        # abort the process now and then: a run that had written its model would count as failed.
+        atexit.unregister(_leave_group)
+        atexit.register(_leave_group)
     return fabric
+
+
+def _leave_group() -> None:
+    """End the threads that connect this process with the others."""
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def _processes(config: LoopConfig) -> tuple[int, int]:
