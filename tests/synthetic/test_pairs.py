@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import imagecodecs
@@ -49,7 +50,8 @@ def mismatch(pairs: Pairs, i: int) -> Tensor:
 
 def test_the_same_seed_gives_the_same_bytes() -> None:
     one, again, other = (draw(4, seed, alpha=(1.0, 9.0)) for seed in (7, 7, 8))
-    assert vars(one).keys() == {"first", "second", "flow", "occluded", "alpha", "magnified"}
+    names = {"first", "second", "flow", "occluded", "noise", "alpha", "magnified"}
+    assert vars(one).keys() == names
     for name, value in vars(one).items():
         assert torch.equal(value, getattr(again, name)), name
     assert not torch.equal(one.first, other.first)
@@ -82,12 +84,25 @@ def test_pictures_are_pictures(count: int, size: int, seed: int) -> None:
 # true
 
 
+def test_pairs_tell_their_noise() -> None:
+    pairs = draw(32, noise=(0.1, 0.1), motion=(1e-4, 1e-3))
+    apart = (pairs.first - pairs.second).flatten(1)
+    apart = (apart - apart.median(1, keepdim=True).values).abs().median(1).values / 0.6745
+    contrast = (pairs.first**2).mean((1, 2, 3)) - pairs.first.mean((1, 2, 3)) ** 2
+    found = apart / contrast.sqrt() / 2**0.5
+    noisy = pairs.noise > 0
+    assert 16 < int(noisy.sum()) < 32
+    assert pairs.noise[noisy].tolist() == pytest.approx([0.1] * int(noisy.sum()))
+    assert float(found[noisy].median()) == pytest.approx(0.1, rel=0.15)
+    assert float(found[~noisy].median()) < 0.02
+
+
 def test_the_flow_brings_the_second_frame_onto_the_first(quiet: Pairs) -> None:
     shares, wrong = [], []
     for i in range(48):
         seen = ~quiet.occluded[i, 0]
         shares.append(float(mismatch(quiet, i)[seen].median()))
-        opposite = Pairs(quiet.first, quiet.second, -quiet.flow, quiet.occluded)
+        opposite = replace(quiet, flow=-quiet.flow)
         wrong.append(float(mismatch(opposite, i)[seen].median()))
     # What is left is rounding to grey levels, and blur that a bend changes.
     assert np.median(shares) < 0.01
@@ -250,7 +265,7 @@ def test_layers_have_moved_by_alpha_times_the_flow() -> None:
 
     def medians(share: float) -> np.ndarray:
         far = share * pairs.alpha.view(-1, 1, 1, 1) * pairs.flow
-        moved = Pairs(pairs.first, pairs.magnified, far, pairs.occluded)
+        moved = replace(pairs, second=pairs.magnified, flow=far)
         return np.array([float(mismatch(moved, i).median()) for i in range(24)])
 
     right = medians(1.0)

@@ -305,3 +305,26 @@ def test_the_motion_of_synthetic_pairs_is_taught_to_be_as_large_as_it_is(
         (task.loss(batch)[1]["factor"]).backward()
         optimiser.step()
     assert float(task.loss(batch)[1]["factor"]) < 0.9 * float(terms["factor"])
+
+
+def test_the_size_of_motion_counts_for_more_in_noise(pairs: PairFolder, flow: str) -> None:
+    field: dict[str, Any] = {"architecture": "field", "model": SMALL}
+    known = {"synthetic": 1.0, "batch": 8, "factor_weight": 1.0, "synthetic_noise": (0.04, 0.06)}
+
+    def factor(noise: float, noisy_alone: bool = False) -> float:
+        config = settings(flow, **field, **known, factor_noise=noise)
+        task = MagnifierTask(pairs, config, AUGMENT)
+        batch = task.dataset[0]
+        noisy = batch["hiding"] > 0
+        assert 0 < int(noisy.sum()) < 8
+        assert batch["hiding"][noisy].min() >= 0.04
+        batch["hiding"][noisy] = 0.05
+        if noisy_alone:
+            batch["known"] = noisy
+        return float(task.loss(batch)[1]["factor"])
+
+    everywhere = factor(0.0)
+    where_noisy = factor(0.0, noisy_alone=True)
+    assert 0 < where_noisy < everywhere
+    assert factor(0.05) == pytest.approx(where_noisy)
+    assert factor(0.1) == pytest.approx(where_noisy / 2)

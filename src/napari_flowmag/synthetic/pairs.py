@@ -80,6 +80,8 @@ class Pairs:
     occluded : Tensor
         (B, 1, H, W) bool: this point of the first frame is hidden in the second, or
         outside it.
+    noise : Tensor
+        (B,): standard deviation of the noise as a share of the pair's contrast; 0 without any.
     alpha : Tensor, optional
         (B,) magnification of `magnified`.
     magnified : Tensor, optional
@@ -91,6 +93,7 @@ class Pairs:
     second: Tensor
     flow: Tensor
     occluded: Tensor
+    noise: Tensor
     alpha: Tensor | None = None
     magnified: Tensor | None = None
 
@@ -194,11 +197,11 @@ def random_pairs(
         hidden = torch.maximum(hidden, shape.cover(target) * below)
     outside = ((target < 0) | (target > size - 1)).any(1, keepdim=True)
     frames = [first, second] if settings.alpha is None else [first, second, magnified]
-    seen = _sensor(torch.stack(frames, 1), rng, settings)
+    seen, noise = _sensor(torch.stack(frames, 1), rng, settings)
     hidden = (hidden > 0.5) | outside
     if settings.alpha is None:
-        return Pairs(seen[0], seen[1], flow, hidden)
-    return Pairs(seen[0], seen[1], flow, hidden, alpha, seen[2])
+        return Pairs(seen[0], seen[1], flow, hidden, noise)
+    return Pairs(seen[0], seen[1], flow, hidden, noise, alpha, seen[2])
 
 
 def _origin(motion: Tensor, alpha: Tensor) -> Tensor:
@@ -238,7 +241,7 @@ def _random_motion(count: int, size: int, rng: Random, scale: Tensor, alpha: Ten
     return gain * (translation + bend * deform)
 
 
-def _sensor(frames: Tensor, rng: Random, settings: PairSettings) -> list[Tensor]:
+def _sensor(frames: Tensor, rng: Random, settings: PairSettings) -> tuple[list[Tensor], Tensor]:
     """Blur, gain, noise and rounding, as a camera adds them.
 
     Parameters
@@ -249,8 +252,10 @@ def _sensor(frames: Tensor, rng: Random, settings: PairSettings) -> list[Tensor]
 
     Returns
     -------
-    list of Tensor
+    frames : list of Tensor
         (B, 3, H, W) each.
+    noise : Tensor
+        (B,): that of :class:`Pairs`.
     """
     count, extra = frames.shape[0], frames.shape[1] - 2
     blur = rng.uniform((count, 1, 1, 1, 1)) ** 2 * 0.5
@@ -285,4 +290,5 @@ def _sensor(frames: Tensor, rng: Random, settings: PairSettings) -> list[Tensor]
         torch.where(grey, f.mean(2, keepdim=True).expand_as(f), f) for f in (frames, clean)
     )
     frames = torch.where(rounded, (frames * 255).round() / 255, frames)
-    return [f.clamp(0, 1).contiguous() for f in torch.cat([frames, clean], 1).unbind(1)]
+    seen = [f.clamp(0, 1).contiguous() for f in torch.cat([frames, clean], 1).unbind(1)]
+    return seen, amount.flatten()

@@ -212,6 +212,9 @@ class MagnifierConfig:
     factor_weight
         Weight of how far the motion that a field magnifier finds in a synthetic pair is, as a
         whole, from as large as it is (:func:`~napari_flowmag.train.mixed.factor_error`).
+    factor_noise
+        Noise of a synthetic pair, as a share of its contrast, from which on that weight holds; in
+        pairs with less it is less in proportion. 0: it holds in all.
     textures
         Folder of pictures to texture synthetic pairs with; unset uses procedural textures.
     held_out
@@ -237,6 +240,7 @@ class MagnifierConfig:
     synthetic_noise: tuple[float, float] = (0.003, 0.3)
     exact_weight: float = 0.0
     factor_weight: float = 0.0
+    factor_noise: float = 0.0
     textures: Path | None = None
     held_out: int = 16
 
@@ -251,7 +255,7 @@ class MagnifierConfig:
             value = getattr(self, name)
             require(value is None or value > 0, name, value, "must be above 0")
         weights = "magnification_weight", "colour_weight", "exact_weight", "factor_weight"
-        for name in (*weights, "held_out"):
+        for name in (*weights, "factor_noise", "held_out"):
             require(getattr(self, name) >= 0, name, getattr(self, name), "must not be negative")
         require(self.batch >= 1, "batch", self.batch, "must be at least 1")
         require(0 <= self.synthetic <= 1, "synthetic", self.synthetic, "must be from 0 to 1")

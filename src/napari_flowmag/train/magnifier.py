@@ -91,6 +91,8 @@ class MagnifierTask:
                 total = total + self.config.exact_weight * shown["exact"]
             if self.config.factor_weight and "known" in batch:
                 error = factor_error(prediction[:, :2].float(), motion)
+                if self.config.factor_noise:
+                    error = error * (batch["hiding"] / self.config.factor_noise).clamp_max(1)
                 shown["factor"] = (batch["known"] * error).mean()
                 total = total + self.config.factor_weight * shown["factor"]
         asked = alpha.view(-1, 1, 1, 1) * terms.input_flow

@@ -70,8 +70,9 @@ def factor_error(found: Tensor, truth: Tensor) -> Tensor:
 class MixedBatches(Dataset[Batch]):
     """Real batches in which random synthetic pairs, with known flow, take some places.
 
-    Adds ``flow`` (B, 2, H, W) px and ``known`` (B,) bool to a batch; where the exact magnified
-    frame counts in the loss ``exact`` (B, 3, H, W) and its magnification ``asked`` (B,), too.
+    Adds ``flow`` (B, 2, H, W) px, ``known`` (B,) bool and ``hiding`` (B,) noise as a share of the
+    contrast to a batch; where the exact magnified frame counts in the loss ``exact`` (B, 3, H, W)
+    and its magnification ``asked`` (B,), too.
 
     Parameters
     ----------
@@ -162,13 +163,14 @@ class MixedBatches(Dataset[Batch]):
         """Add what only synthetic pairs have."""
         reference = batch["reference"]
         batch["flow"] = torch.zeros_like(reference[:, :2])
+        batch["hiding"] = torch.zeros_like(reference[:, 0, 0, 0])
         if self.settings.alpha:
             batch |= {"exact": reference.clone(), "asked": torch.ones_like(reference[:, 0, 0, 0])}
 
 
 def _put(batch: Batch, rows: Tensor, pairs: Pairs) -> None:
     """Put synthetic pairs into some places of a batch."""
-    batch["flow"][rows] = pairs.flow
+    batch["flow"][rows], batch["hiding"][rows] = pairs.flow, pairs.noise
     for side, pictures in (("reference", pairs.first), ("frame", pairs.second)):
         for name in (side, f"noisy_{side}"):
             if name in batch:
