@@ -126,7 +126,7 @@ def spline_coefficients(image: Tensor) -> Tensor:
 
 
 def sample_spline(coefficients: Tensor, flow: Tensor, margin: int = 0) -> Tensor:
-    """Read a cubic B-spline at displaced positions; the border is repeated outside.
+    """Read a cubic B-spline at displaced positions.
 
     Linear interpolation moves detail of w rad/px by only sin(w)/w of a small displacement,
     and torch's bicubic kernel (a = -0.75) moves even a ramp by 1.5 times of it; a spline is
@@ -140,7 +140,8 @@ def sample_spline(coefficients: Tensor, flow: Tensor, margin: int = 0) -> Tensor
     flow : Tensor
         (B, 2, H, W) px.
     margin : int
-        Coefficients around the picture on each side.
+        Coefficients around the picture on each side. What positions outside it are read as lies
+        there, but for the outermost `MARGIN`; farther out the last of it is repeated.
 
     Returns
     -------
@@ -186,7 +187,8 @@ def _spline_reads(way: Tensor, size: int, margin: int, axis: int) -> tuple[Tenso
     """
     here = torch.arange(sides(way)[axis], dtype=way.dtype, device=way.device)
     position = way + (here if axis == -1 else here[:, None])
-    position = _readable(position.clamp(0, size - 1 - 2 * margin))
+    beyond = max(margin - MARGIN, 0)
+    position = _readable(position.clamp(-beyond, size - 1 - 2 * margin + beyond))
     start = position.detach().floor()
     f = position - start
     share = ((0.5 - f / 3) * f + 0.5) * f + 1 / 6

@@ -23,6 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from napari_flowmag.borders import BEYOND, Weights, border_weights, continued
 from napari_flowmag.flow.gauss_newton import STEPS, GaussNewtonFlow, Prepared
 from napari_flowmag.models.base import Alpha, Magnifier, broadcast_alpha
 from napari_flowmag.warp import MARGIN, sample, sample_spline, sides, splat, spline_coefficients
@@ -89,11 +90,12 @@ class FieldMagnifier(Magnifier):
         motion, share = there[:, :2], there[:, 2:]
         # At α = 1 the frame itself is the answer, at α = 0 the reference.
         share = torch.where(factor < 1, 1 - factor, share * (factor - 1).clamp(0, 1))
-        from_reference = sample_spline(_coefficients(reference), field, MARGIN)
+        weights = border_weights(_one(reference))
+        from_reference = _read(_one(reference), field, weights)
         # Where rounds did not converge, field + α F is not 0. Near α = 1 the frame is read as if
         # they had: at α = 1 exactly where it is, however torn the motion.
         missing = (2 - factor).clamp(0, 1) * (field + factor * motion)
-        from_frame = sample_spline(spline_coefficients(frame), field + motion - missing, MARGIN)
+        from_frame = _read(frame, field + motion - missing, weights)
         return share * from_reference + (1 - share) * from_frame
 
 
@@ -167,11 +169,16 @@ def _start(small: Tensor) -> Tensor:
     return filled
 
 
-def _coefficients(picture: Tensor) -> Tensor:
-    """Prepare pictures for reading; one that all frames of a batch share only once."""
-    if picture.stride(0):
-        return spline_coefficients(picture)
-    return spline_coefficients(picture[:1]).expand(len(picture), -1, -1, -1)
+def _one(picture: Tensor) -> Tensor:
+    """Return a picture that all of a batch share only once."""
+    return picture if picture.stride(0) else picture[:1]
+
+
+def _read(picture: Tensor, displacement: Tensor, weights: Weights | None) -> Tensor:
+    """Read pictures, and what may lie around them, at displaced positions."""
+    coefficients = spline_coefficients(continued(picture, weights))
+    coefficients = coefficients.expand(len(displacement), -1, -1, -1)
+    return sample_spline(coefficients, displacement, BEYOND + MARGIN)
 
 
 def _double(x: Tensor, size: tuple[int, ...]) -> Tensor:
