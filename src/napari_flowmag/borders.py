@@ -51,13 +51,14 @@ def border_weights(picture: Tensor) -> Weights | None:
     """
     if min(sides(picture)) < 2 * (_INWARDS + BEYOND):
         return None
-    precise = torch.float32 if picture.device.type == "mps" else torch.float64
     # Half precision would do for a network, not for equations, nor for pictures.
     with torch.no_grad(), torch.autocast(picture.device.type, enabled=False):
-        return _fit(picture, precise), _fit(picture.mT, precise)
+        # Apple's graphics have no double precision.
+        seen = picture.cpu() if picture.device.type == "mps" else picture
+        return _fit(seen).to(picture), _fit(seen.mT).to(picture)
 
 
-def _fit(picture: Tensor, precise: torch.dtype) -> Tensor:
+def _fit(picture: Tensor) -> Tensor:
     """Fit by least squares: alike for left and right, and for either way along the border."""
     height, width = sides(picture)
     stride = max(1, int(math.sqrt(height * width / _SAMPLES)))
@@ -69,10 +70,10 @@ def _fit(picture: Tensor, precise: torch.dtype) -> Tensor:
     # All relative to the px at the border: then weights add up to 1, and shades carry on.
     border = there[..., :1, _INWARDS - 1 : _INWARDS]
     count = constant((1.0, *_ASIDE * [2.0]), picture.dtype, picture.device)[:, None]
-    taps = (there[..., :_INWARDS] - count * border).flatten(3).to(precise)
-    beyond = (there[..., :1, _INWARDS:] - border).flatten(3).to(precise)
+    taps = (there[..., :_INWARDS] - count * border).flatten(3).double()
+    beyond = (there[..., :1, _INWARDS:] - border).flatten(3).double()
     square, product = taps.mT @ taps, taps.mT @ beyond
-    identity = torch.eye(square.shape[-1], dtype=precise, device=picture.device)
+    identity = torch.eye(square.shape[-1], dtype=square.dtype, device=square.device)
     # In a flat picture all is 0: any weights will do.
     ridge = (_RIDGE * square.diagonal(dim1=-2, dim2=-1).mean(-1)).clamp_min(_TINY)
     found: Tensor = torch.linalg.solve_ex(square + ridge[..., None, None] * identity, product)[0]
@@ -80,7 +81,7 @@ def _fit(picture: Tensor, precise: torch.dtype) -> Tensor:
     weights = torch.cat([found[..., 1:, :].flip(-2), found], -2)
     rest = torch.zeros_like(weights)
     rest[..., _ASIDE, -1] = 1 - weights.sum((-2, -1))
-    return (weights + rest).to(picture.dtype)
+    return weights + rest
 
 
 def continued(picture: Tensor, weights: Weights | None) -> Tensor:
