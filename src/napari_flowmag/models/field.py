@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from napari_flowmag.borders import BEYOND, Weights, border_weights, continued
 from napari_flowmag.flow.gauss_newton import STEPS, GaussNewtonFlow, Prepared
+from napari_flowmag.flow.pyramid import pool
 from napari_flowmag.models.base import Alpha, Magnifier, broadcast_alpha
 from napari_flowmag.warp import MARGIN, sample, sample_spline, sides, splat, spline_coefficients
 
@@ -120,7 +121,7 @@ def sampling_field(displacement: Tensor, rounds: int = ROUNDS) -> Tensor:
     size = sides(displacement)
     with torch.no_grad():
         # Half the resolution does for all rounds but the last; px stay those of the picture.
-        small = _pool(displacement)
+        small = pool(displacement, 2)
         start = field = _start(small)
         for _ in range(rounds - 1):
             field = _near(start, -sample(small, field / 2))
@@ -152,12 +153,11 @@ def _short(change: Tensor, most: float) -> Tensor:
 def _start(small: Tensor) -> Tensor:
     """Displacements pushed to where they lead, holes filled from coarser and coarser means."""
     weight = torch.hypot(small[:, :1], small[:, 1:]).clamp(max=4).exp()
-    # A fourth value of 1 counts arrivals: how well a place is covered, whatever their weight.
-    carried = torch.cat([-small * weight, weight, torch.ones_like(weight)], 1)
-    arrived, _ = splat(carried, small / 2, torch.ones_like(weight))
-    pyramid = [arrived]
+    carried = torch.cat([-small * weight, weight], 1)
+    # What arrives is counted, too: how well a place is covered, whatever the weight.
+    pyramid = [torch.cat(splat(carried, small / 2, torch.ones_like(weight)), 1)]
     while min(sides(pyramid[-1])) > 1:
-        pyramid.append(_pool(pyramid[-1]))
+        pyramid.append(pool(pyramid[-1], 2))
     filled = pyramid[-1][:, :2] / pyramid[-1][:, 2:3].clamp_min(1e-6)
     for arrived in reversed(pyramid[:-1]):
         coarse = _double(filled, sides(arrived))
@@ -184,7 +184,3 @@ def _read(picture: Tensor, displacement: Tensor, weights: Weights | None) -> Ten
 def _double(x: Tensor, size: tuple[int, ...]) -> Tensor:
     x = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
     return x[..., : size[0], : size[1]]
-
-
-def _pool(x: Tensor) -> Tensor:
-    return F.avg_pool2d(x, 2, ceil_mode=True, count_include_pad=False)
