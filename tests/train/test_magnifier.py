@@ -276,6 +276,11 @@ def test_what_only_synthetic_pairs_have_is_refused_without_them(flow: str, name:
         settings(flow, **{name: 1.0})
 
 
+def test_where_a_weight_counts_is_refused_without_it(flow: str) -> None:
+    with pytest.raises(FlowmagError, match=r"factor_noise = 0[.]2: says where"):
+        settings(flow, synthetic=0.5, factor_noise=0.2)
+
+
 def test_motion_that_is_too_small_as_a_whole_is_an_error_and_scatter_is_none() -> None:
     generator = torch.Generator().manual_seed(0)
     truth = torch.tensor([0.0, 4.0]).view(1, 2, 1, 1).expand(3, -1, 32, 32)

@@ -266,6 +266,12 @@ class MagnifierConfig:
                 getattr(self, name),
                 "needs synthetic pairs: set synthetic above 0",
             )
+        require(
+            self.factor_weight > 0 or not self.factor_noise,
+            "factor_noise",
+            self.factor_noise,
+            "says where factor_weight counts: set that above 0",
+        )
         for name in ("synthetic_motion", "synthetic_noise"):
             low, high = getattr(self, name)
             require(0 < low <= high, name, (low, high), "give two rising numbers above 0")
