@@ -140,8 +140,8 @@ def sample_spline(coefficients: Tensor, flow: Tensor, margin: int = 0) -> Tensor
     flow : Tensor
         (B, 2, H, W) px.
     margin : int
-        Coefficients around the picture on each side. What positions outside it are read as lies
-        there, but for the outermost `MARGIN`; farther out the last of it is repeated.
+        Coefficients around the picture on each side. Positions outside the picture read all of
+        them but the outermost `MARGIN`; beyond, the last one is repeated.
 
     Returns
     -------

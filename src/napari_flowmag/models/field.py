@@ -91,8 +91,9 @@ class FieldMagnifier(Magnifier):
         motion, share = there[:, :2], there[:, 2:]
         # At α = 1 the frame itself is the answer, at α = 0 the reference.
         share = torch.where(factor < 1, 1 - factor, share * (factor - 1).clamp(0, 1))
-        weights = border_weights(_one(reference))
-        from_reference = _read(_one(reference), field, weights)
+        shared = _one(reference)
+        weights = border_weights(shared)
+        from_reference = _read(shared, field, weights)
         # Where rounds did not converge, field + α F is not 0. Near α = 1 the frame is read as if
         # they had: at α = 1 exactly where it is, however torn the motion.
         missing = (2 - factor).clamp(0, 1) * (field + factor * motion)
