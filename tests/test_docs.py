@@ -37,4 +37,4 @@ def test_the_command_that_continuous_integration_takes_from_the_readme() -> None
         r"^<!-- tests -->\n```bash\n(.+?)\n```$", readme, re.MULTILINE | re.DOTALL
     )
     assert "\n" not in block
-    assert block.endswith("pytest")
+    assert block.endswith("-m pytest -n 2")
