@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from napari_flowmag.device import constant
-from napari_flowmag.warp import sides
+from napari_flowmag.warp import MARGIN, sample_spline, sides, spline_coefficients
 
 BEYOND = 8
 """Px that are guessed on each side; what is farther out repeats the last."""
@@ -108,6 +108,28 @@ def continued(picture: Tensor, weights: Weights | None) -> Tensor:
     ends = torch.cat([wider[..., :_INWARDS, :], wider[..., -_INWARDS:, :]], -2).mT
     above, below = (side.clamp(lowest, highest).mT for side in _sideways(ends, weights[1]))
     return torch.cat([above, wider, below], -2)
+
+
+def read_beyond(picture: Tensor, displacement: Tensor, weights: Weights | None) -> Tensor:
+    """Read pictures, and what may lie around them, at displaced positions, by cubic splines.
+
+    Parameters
+    ----------
+    picture : Tensor
+        (B, C, H, W), or (1, C, H, W) for one that all displacements read.
+    displacement : Tensor
+        (B, 2, H, W) px.
+    weights : tuple of Tensor, optional
+        See :func:`continued`.
+
+    Returns
+    -------
+    Tensor
+        (B, C, H, W).
+    """
+    coefficients = spline_coefficients(continued(picture, weights))
+    coefficients = coefficients.expand(len(displacement), -1, -1, -1)
+    return sample_spline(coefficients, displacement, BEYOND + MARGIN)
 
 
 def _sideways(picture: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:

@@ -34,6 +34,11 @@ def smooth(image: Tensor) -> Tensor:
     return _symmetric(image, [2 / 3, 1 / 6])
 
 
+def mean3(x: Tensor) -> Tensor:
+    """Mean of 3×3 pixels, the border repeated."""
+    return _symmetric(x, [1 / 3, 1 / 3])
+
+
 def _symmetric(x: Tensor, weights: list[float]) -> Tensor:
     """Filter along both axes by the weights of distance 0, 1, …; the border repeated.
 

@@ -23,11 +23,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from napari_flowmag.borders import BEYOND, Weights, border_weights, continued
+from napari_flowmag.borders import border_weights, read_beyond
 from napari_flowmag.flow.gauss_newton import STEPS, GaussNewtonFlow, Prepared
-from napari_flowmag.flow.pyramid import pool
+from napari_flowmag.flow.pyramid import pool, resize
 from napari_flowmag.models.base import Alpha, Magnifier, broadcast_alpha
-from napari_flowmag.warp import MARGIN, sample, sample_spline, sides, splat, spline_coefficients
+from napari_flowmag.models.layered import layered
+from napari_flowmag.warp import sample, sides, splat
 
 ROUNDS = 6
 """Fixed-point rounds for the sampling field."""
@@ -84,7 +85,8 @@ class FieldMagnifier(Magnifier):
     def render(self, prediction: Tensor, reference: Tensor, frame: Tensor, alpha: Alpha) -> Tensor:
         """Read reference and frame along the sampling field; any channels, any values."""
         factor = broadcast_alpha(alpha).to(prediction)
-        field = sampling_field(factor * prediction[:, :2])
+        displacement, further = prediction[:, :2], factor - 1
+        field = sampling_field(factor * displacement)
         if factor.shape[-2:] != (1, 1):
             factor = sample(factor.expand(len(field), -1, -1, -1), field)
         there = sample(prediction, field)
@@ -93,12 +95,17 @@ class FieldMagnifier(Magnifier):
         share = torch.where(factor < 1, 1 - factor, share * (factor - 1).clamp(0, 1))
         shared = _one(reference)
         weights = border_weights(shared)
-        from_reference = _read(shared, field, weights)
+        from_reference = read_beyond(shared, field, weights)
         # Where rounds did not converge, field + α F is not 0. Near α = 1 the frame is read as if
         # they had: at α = 1 exactly where it is, however torn the motion.
         missing = (2 - factor).clamp(0, 1) * (field + factor * motion)
-        from_frame = _read(frame, field + motion - missing, weights)
-        return share * from_reference + (1 - share) * from_frame
+        in_frame = field + motion - missing
+        from_frame = read_beyond(frame, in_frame, weights)
+        single = share * from_reference + (1 - share) * from_frame
+        # The frame has made its motion once; on its own grid that is, by little, elsewhere.
+        moves = sample(displacement, -displacement)
+        change = layered(single, frame, in_frame, moves, further)
+        return single + (factor - 1).clamp(0, 1) * change
 
 
 def sampling_field(displacement: Tensor, rounds: int = ROUNDS) -> Tensor:
@@ -119,14 +126,13 @@ def sampling_field(displacement: Tensor, rounds: int = ROUNDS) -> Tensor:
         arrives (disocclusion) it joins its surroundings smoothly. Gradients pass through
         the last round.
     """
-    size = sides(displacement)
     with torch.no_grad():
         # Half the resolution does for all rounds but the last; px stay those of the picture.
         small = pool(displacement, 2)
         start = field = _start(small)
         for _ in range(rounds - 1):
             field = _near(start, -sample(small, field / 2))
-        start, field = _double(start, size), _double(field, size)
+        start, field = resize(start, displacement), resize(field, displacement)
     last = _near(start, -sample(displacement, field))
     # What has not settled reads places at random, as of an object that has left: specks. Gradients
     # pass as if it had, or training would learn nothing where motion is torn.
@@ -161,7 +167,7 @@ def _start(small: Tensor) -> Tensor:
         pyramid.append(pool(pyramid[-1], 2))
     filled = pyramid[-1][:, :2] / pyramid[-1][:, 2:3].clamp_min(1e-6)
     for arrived in reversed(pyramid[:-1]):
-        coarse = _double(filled, sides(arrived))
+        coarse = resize(filled, arrived)
         mean = arrived[:, :2] / arrived[:, 2:3].clamp_min(1e-6)
         # Lone arrivals in a hole are torn off their surroundings: the coarser mean is better.
         covered = F.avg_pool2d(arrived[:, 3:], 3, 1, 1, count_include_pad=False)
@@ -173,15 +179,3 @@ def _start(small: Tensor) -> Tensor:
 def _one(picture: Tensor) -> Tensor:
     """Return a picture that all of a batch share only once."""
     return picture if picture.stride(0) else picture[:1]
-
-
-def _read(picture: Tensor, displacement: Tensor, weights: Weights | None) -> Tensor:
-    """Read pictures, and what may lie around them, at displaced positions."""
-    coefficients = spline_coefficients(continued(picture, weights))
-    coefficients = coefficients.expand(len(displacement), -1, -1, -1)
-    return sample_spline(coefficients, displacement, BEYOND + MARGIN)
-
-
-def _double(x: Tensor, size: tuple[int, ...]) -> Tensor:
-    x = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
-    return x[..., : size[0], : size[1]]

@@ -1,0 +1,163 @@
+"""Two layers at outlines: what is in front and what it hides, each with a motion of its own.
+
+A pixel on an outline is part object, part ground. One displacement a pixel moves both, and has to
+change over a few px from one motion to the other: it bends the object's edge and stretches the
+ground beside it. Here a picture is taken apart into a layer that moves far, one that moves less,
+and how much of each pixel the first covers (an alpha matte; Porter and Duff 1984). Each is moved by
+its own motion, and the first is laid over the second.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from napari_flowmag.flow.pyramid import mean3, pool, resize
+from napari_flowmag.warp import sample, sides
+
+SHARE = 0.67
+"""Of the layers where there is an outline, the rest is of the single field: their errors differ."""
+
+APART = (1.0, 2.0)
+"""Px by which motions around a pixel must differ for two layers: none below, in full above."""
+
+MEASURED = (1.5, 2.5)
+"""Px by which they may differ as measured: in full below, none above. The farther apart they are,
+the less is known of where outlines lie, and of what is in front."""
+
+_AROUND = 13
+"""Px of half the resolution, width of what is looked at for two motions."""
+
+_ALIKE = 0.3
+"""Of the difference between the two motions: what is nearer than that to one of them shows it."""
+
+_EDGE, _STEEP = 0.6, 1.5
+"""The measured motion fades over some px across an outline. Where it has so much of the difference
+half a pixel is covered, and coverage rises so many times as fast."""
+
+_PURE = 0.05
+"""Coverage from 0 or from 1 up to which a pixel shows one layer alone."""
+
+_ROUNDS = 4
+"""Fixed-point rounds for the sampling field of a layer, whose motion is smooth."""
+
+
+def layered(
+    single: Tensor, picture: Tensor, field: Tensor, motion: Tensor, factor: Tensor
+) -> Tensor:
+    """Say what changes in a moved picture if it moves in two layers where it has outlines.
+
+    Parameters
+    ----------
+    single : Tensor
+        (B, C, H, W): the moved picture by a single sampling field. Nothing darker or brighter than
+        its nearest px is drawn into it.
+    picture : Tensor
+        (B, C, H, W): the picture to move.
+    field : Tensor
+        (B, 2, H, W) px: the single sampling field.
+    motion : Tensor
+        (B, 2, H, W) px, as measured, at each point of `picture`. What moves farther is in front.
+    factor : Tensor
+        (B, 1, 1, 1) or (B, 1, H, W): how many times their motion the points are to go.
+
+    Returns
+    -------
+    Tensor
+        (B, C, H, W), to be added to `single`. No gradient passes.
+    """
+    with torch.no_grad():
+        moved, outline = _moved(picture, motion, factor)
+        # Both are read linearly, so that what that blurs is no change.
+        change = moved - sample(picture, field)
+        lowest, highest = -_highest(-single, 3), _highest(single, 3)
+        return SHARE * outline * (change + single).clamp(lowest, highest).sub(single)
+
+
+def _moved(picture: Tensor, motion: Tensor, factor: Tensor) -> tuple[Tensor, Tensor]:
+    """Give the picture moved in two layers, and where it has an outline: (B, 1, H, W) in [0, 1]."""
+    channels = picture.shape[1]
+    # Motion of layers, and colours under others, are smooth: half the resolution does.
+    small = pool(motion, 2)
+    if factor.shape[-2:] != (1, 1):
+        factor = pool(factor, 2)
+    coverage, outline = _coverage(motion, small, factor)
+    covered = pool(coverage, 2)
+    anywhere = outline <= 0
+    both = torch.cat([small, pool(picture, 2)], 1)
+    front = _spread(both, (covered > 1 - _PURE) | anywhere)
+    back = _spread(both, (covered < _PURE) | anywhere)
+    fields = [_inverse(factor * layer[:, :2]) for layer in (front, back)]
+    full = resize(torch.cat([front[:, 2:], back[:, 2:], *fields, outline], 1), motion)
+    sizes = [channels, channels, 2, 2, 1]
+    front, back, from_front, from_back, outline = full.split_with_sizes(sizes, 1)
+    # What the two do not explain of a pixel goes to each by its share: the least change that does.
+    rest = (picture - torch.lerp(back, front, coverage)) / (
+        coverage.square() + (1 - coverage).square()
+    )
+    front = torch.addcmul(front, coverage, rest)
+    back = torch.addcmul(back, 1 - coverage, rest)
+    front = sample(torch.cat([front, coverage, outline], 1), from_front)
+    back = sample(torch.cat([back, outline], 1), from_back)
+    outline = torch.maximum(front[:, -1:], back[:, -1:])
+    return torch.lerp(back[:, :-1], front[:, :-2], front[:, -2:-1]), outline
+
+
+def _coverage(motion: Tensor, small: Tensor, factor: Tensor) -> tuple[Tensor, Tensor]:
+    """Give how much of a pixel is in front, and at half the resolution where two motions meet."""
+    size = torch.hypot(small[:, :1], small[:, 1:])
+    highest, lowest = _highest(size, _AROUND), -_highest(-size, _AROUND)
+    apart = highest - lowest
+    outline = _rise(factor * apart, APART) * (1 - _rise(apart, MEASURED))
+    far = _spread(small, size >= highest - _ALIKE * apart)
+    near = _spread(small, size <= lowest + _ALIKE * apart)
+    far, near = resize(torch.cat([far, near], 1), motion).chunk(2, 1)
+    way = far - near
+    along = ((motion - near) * way).sum(1, keepdim=True)
+    share = along / way.square().sum(1, keepdim=True).clamp_min(1e-8)
+    return (_STEEP * (share - _EDGE) + 0.5).clamp(0, 1), outline
+
+
+def _rise(x: Tensor, ends: tuple[float, float]) -> Tensor:
+    """0 up to the first, 1 from the second on."""
+    return ((x - ends[0]) / (ends[1] - ends[0])).clamp(0, 1)
+
+
+def _highest(x: Tensor, width: int) -> Tensor:
+    """Give the highest value within a square of an odd width around each pixel."""
+    # By pairs, twice as wide each time: many times as fast as pooling on a CPU.
+    reach = width // 2
+    x = F.pad(x, (reach, reach, reach, reach), mode="replicate")
+    for axis in (2, 3):
+        seen = 1
+        while seen < width:
+            step = min(seen, width - seen)
+            length = sides(x)[axis - 2] - step
+            x = torch.maximum(x.narrow(axis, 0, length), x.narrow(axis, step, length))
+            seen += step
+    return x
+
+
+def _spread(x: Tensor, known: Tensor) -> Tensor:
+    """Fill all but what is known with means of what is, coarser and coarser."""
+    here = known.to(x)
+    pyramid = [torch.cat([x * here, here], 1)]
+    while min(sides(pyramid[-1])) > 2:
+        pyramid.append(pool(pyramid[-1], 2))
+    last = pyramid.pop()
+    filled = last[:, :-1] / last[:, -1:].clamp_min(1e-6)
+    for level in reversed(pyramid):
+        mean = mean3(level)
+        share = mean[:, -1:]
+        coarse = resize(filled, level)
+        filled = torch.lerp(coarse, mean[:, :-1] / share.clamp_min(1e-6), (3 * share).clamp(0, 1))
+    return filled
+
+
+def _inverse(small: Tensor) -> Tensor:
+    """Give the sampling field of a smooth displacement at half the resolution, px of the full."""
+    field = -small
+    for _ in range(_ROUNDS - 1):
+        field = -sample(small, field / 2)
+    return field
