@@ -109,7 +109,7 @@ def _coverage(motion: Tensor, small: Tensor, factor: Tensor) -> tuple[Tensor, Te
     size = torch.hypot(small[:, :1], small[:, 1:])
     highest, lowest = _highest(size, _AROUND), -_highest(-size, _AROUND)
     apart = highest - lowest
-    outline = _rise(factor * apart, APART) * (1 - _rise(apart, MEASURED))
+    outline = _rise(factor * apart, APART) * (1 - _rise(_highest(apart, _AROUND), MEASURED))
     far = _spread(small, size >= highest - _ALIKE * apart)
     near = _spread(small, size <= lowest + _ALIKE * apart)
     far, near = resize(torch.cat([far, near], 1), motion).chunk(2, 1)
