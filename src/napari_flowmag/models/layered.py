@@ -16,7 +16,7 @@ from torch import Tensor
 from napari_flowmag.flow.pyramid import mean3, pool, resize
 from napari_flowmag.warp import sample, sides
 
-SHARE = 0.67
+SHARE = 0.75
 """Of the layers where there is an outline, the rest is of the single field: their errors differ."""
 
 APART = (1.0, 2.0)
@@ -83,25 +83,33 @@ def _moved(picture: Tensor, motion: Tensor, factor: Tensor) -> tuple[Tensor, Ten
     if factor.shape[-2:] != (1, 1):
         factor = pool(factor, 2)
     coverage, outline = _coverage(motion, small, factor)
-    covered = pool(coverage, 2)
+    covered, shown = pool(coverage, 2), pool(picture, 2)
     anywhere = outline <= 0
-    both = torch.cat([small, pool(picture, 2)], 1)
+    both = torch.cat([small, shown], 1)
     front = _spread(both, (covered > 1 - _PURE) | anywhere)
     back = _spread(both, (covered < _PURE) | anywhere)
     fields = [_inverse(factor * layer[:, :2]) for layer in (front, back)]
-    full = resize(torch.cat([front[:, 2:], back[:, 2:], *fields, outline], 1), motion)
+    front, back = _explained(shown, front[:, 2:], back[:, 2:], covered)
+    front = _spread(front, (covered > 0.5) | anywhere)
+    back = _spread(back, (covered < 0.5) | anywhere)
+    full = resize(torch.cat([front, back, *fields, outline], 1), motion)
     sizes = [channels, channels, 2, 2, 1]
     front, back, from_front, from_back, outline = full.split_with_sizes(sizes, 1)
-    # What the two do not explain of a pixel goes to each by its share: the least change that does.
-    rest = (picture - torch.lerp(back, front, coverage)) / (
-        coverage.square() + (1 - coverage).square()
-    )
-    front = torch.addcmul(front, coverage, rest)
-    back = torch.addcmul(back, 1 - coverage, rest)
+    front, back = _explained(picture, front, back, coverage)
     front = sample(torch.cat([front, coverage, outline], 1), from_front)
     back = sample(torch.cat([back, outline], 1), from_back)
     outline = torch.maximum(front[:, -1:], back[:, -1:])
     return torch.lerp(back[:, :-1], front[:, :-2], front[:, -2:-1]), outline
+
+
+def _explained(
+    picture: Tensor, front: Tensor, back: Tensor, coverage: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Change two layers by as little as makes a picture of them."""
+    missing = picture - torch.lerp(back, front, coverage)
+    hidden = 1 - coverage
+    missing = missing / (coverage.square() + hidden.square())
+    return torch.addcmul(front, coverage, missing), torch.addcmul(back, hidden, missing)
 
 
 def _coverage(motion: Tensor, small: Tensor, factor: Tensor) -> tuple[Tensor, Tensor]:
