@@ -12,6 +12,9 @@ not leave its own outline; where several points meet, those that move farther ar
 The same point is seen in the frame at ``y + v + F(x)``; a learned share
 of each picture is mixed, which averages their noise and picks the one that shows the point.
 
+One displacement a pixel bends outlines, whose pixels are part object, part ground: they are
+drawn anew in two layers (:mod:`napari_flowmag.models.layered`).
+
 Trained by the paper's loss (Eq. 3 to 5), which does not care how the picture is made.
 """
 
