@@ -55,7 +55,7 @@ def test_cards_with_room_take_as_many_as_keep_them_busy(free):
 
 def test_small_cards_take_fewer():
     found = [fitting_batch(True, COLOUR, round(free * GB)) for free in (8, 4, 1, 0.3, 0.01, 0)]
-    assert found == [51, 25, 6, 1, 1, 1]
+    assert found == [44, 22, 5, 1, 1, 1]
     assert fitting_batch(False, COLOUR, 4 * GB) == 2
     assert fitting_batch(True, clip(20, 512, 512, axes="TCYX"), 8 * GB) < 20
 

@@ -22,9 +22,9 @@ _LIGHT_PIXELS, _HEAVY_PIXELS = 2**24, 2**20
 """Pixels of a batch on a GPU. Light models are thousands of small operations, which take as long
 for one frame as for several, and a card's time only from some ten on; a heavy one keeps it busy."""
 
-_LIGHT_BYTES, _LIGHT_CHANNEL_BYTES, _HEAVY_BYTES = 200, 40, 4096
-"""Memory for a pixel, and of a light model for each of its channels beside: twice of what the
-default model (90 and 20) and the U-Net (1900) take."""
+_LIGHT_BYTES, _LIGHT_CHANNEL_BYTES, _HEAVY_BYTES = 250, 40, 4096
+"""Memory for a pixel, and of a light model for each of its channels beside: nearly twice what the
+default model (90 and 20, and up to 55 for outlines in layers) and the U-Net (1900) take."""
 
 _HOST_BYTES = 2**29
 """Of the clip in a batch: it is there three times, as it was, as it becomes and on the way."""
