@@ -88,8 +88,8 @@ class FieldMagnifier(Magnifier):
     def render(self, prediction: Tensor, reference: Tensor, frame: Tensor, alpha: Alpha) -> Tensor:
         """Read reference and frame along the sampling field; any channels, any values."""
         factor = broadcast_alpha(alpha).to(prediction)
-        displacement, further = prediction[:, :2], factor - 1
-        field = sampling_field(factor * displacement)
+        measured, further = prediction[:, :2], factor - 1
+        field = sampling_field(factor * measured)
         if factor.shape[-2:] != (1, 1):
             factor = sample(factor.expand(len(field), -1, -1, -1), field)
         there = sample(prediction, field)
@@ -106,8 +106,7 @@ class FieldMagnifier(Magnifier):
         from_frame = read_beyond(frame, in_frame, weights)
         single = share * from_reference + (1 - share) * from_frame
         # The frame has made its motion once; on its own grid that is, by little, elsewhere.
-        moves = sample(displacement, -displacement)
-        change = layered(single, frame, in_frame, moves, further)
+        change = layered(single, frame, in_frame, sample(measured, -measured), further)
         return single + (factor - 1).clamp(0, 1) * change
 
 
