@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from torch import Tensor
 
 from napari_flowmag.models.base import MaskedAlpha
@@ -34,12 +35,34 @@ def disk_clip(alpha: float) -> Tensor:
     return torch.from_numpy(np.concatenate([clip, exact])).movedim(-1, 1).contiguous()
 
 
-def soft_motion() -> Tensor:
-    """Return a disk's motion as it is measured: it fades over some px, mostly outside."""
+def waves(shift: float, seed: int) -> NDArray[np.float64]:
+    """Return a texture, exactly as it is when moved to the right."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[: SIZE[0], : SIZE[1]]
+    ways = rng.uniform(-1, 1, (2, 40, 1, 1))
+    phase = rng.uniform(0, 2 * np.pi, (40, 1, 1))
+    return 0.5 + 0.02 * np.cos(ways[0] * (x - shift) + ways[1] * y + phase).sum(0)
+
+
+def moving_ground(alpha: float) -> Tensor:
+    """Return reference, frame and exact magnified frame of ground that moves behind a disk."""
+    cover, disk = disk_coverage(SIZE, RADIUS), waves(0, 1)
+    frames = [cover * disk + (1 - cover) * waves(x, 2) for x in (0, SHIFT, alpha * SHIFT)]
+    return torch.from_numpy(np.stack(frames)).float().unsqueeze(1)
+
+
+def soft_disk() -> NDArray[np.float64]:
+    """Return how much of a disk's motion is measured: it fades over some px, mostly outside."""
     y, x = np.mgrid[: SIZE[0], : SIZE[1]] - 63.5
-    fade = np.clip((RADIUS + 4 - np.hypot(x, y)) / 7, 0, 1)
-    motion = np.stack([SHIFT * fade, 0 * fade])[None]
-    return torch.from_numpy(motion.astype(np.float32))
+    return np.clip((RADIUS + 4 - np.hypot(x, y)) / 7, 0, 1)
+
+
+def to_the_right(share: NDArray[np.float64]) -> Tensor:
+    return torch.from_numpy(np.stack([SHIFT * share, 0 * share])[None]).float()
+
+
+def soft_motion() -> Tensor:
+    return to_the_right(soft_disk())
 
 
 def psnr(found: Tensor, exact: Tensor) -> float:
@@ -66,6 +89,17 @@ def test_an_object_keeps_its_outline(alpha: float, monkeypatch: pytest.MonkeyPat
 
 
 @torch.inference_mode()
+@pytest.mark.parametrize("alpha", [10.0, 20.0])
+def test_so_does_one_that_stays_where_it_is(alpha: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What moves farther is behind, as the still outline shows."""
+    frames = moving_ground(alpha)
+    prediction = torch.cat([to_the_right(1 - soft_disk()), torch.zeros(1, 1, *SIZE)], 1)
+    found, single = rendered(prediction, frames, alpha, monkeypatch)
+    inner = (..., slice(12, -12), slice(12, -12))
+    assert psnr(found[inner], frames[2:][inner]) > psnr(single[inner], frames[2:][inner]) + 1
+
+
+@torch.inference_mode()
 def test_far_from_outlines_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> None:
     frames = disk_clip(10)
     prediction = torch.cat([soft_motion(), torch.zeros(1, 1, *SIZE)], 1)
@@ -83,6 +117,7 @@ def test_far_from_outlines_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> N
         ("still", 50.0),
         ("together", 50.0),
         ("bending", 20.0),
+        ("smoothly", 20.0),
         ("disk", 0.0),  # magnified once: the frame itself
         ("disk", -0.5),  # made smaller
         ("disk", 2.0),  # outlines that move by less than a px
@@ -96,12 +131,15 @@ def test_there_is_one_layer_where(motion: str, factor: float) -> None:
         "together": torch.full((1, 2, *SIZE), 0.7),
         # by less than 1 px over what is looked at
         "bending": torch.stack([0.001 * y, 0.001 * x])[None],
+        # by 10 px over what is looked at, when magnified: no outline is so soft
+        "smoothly": torch.stack([0.02 * x, 0 * y])[None],
         "disk": soft_motion(),
         "far": 10 * soft_motion(),
     }
     shown = picture()
-    change = layered(shown, shown, torch.zeros(1, 2, *SIZE), motions[motion], once(factor))
-    assert not change.any()
+    change = layered(shown, shown, shown, torch.zeros(1, 2, *SIZE), motions[motion], once(factor))
+    # At the border there is less to tell an outline by.
+    assert not change[..., 16:-16, 16:-16].any()
 
 
 @torch.inference_mode()
@@ -111,9 +149,9 @@ def test_there_is_one_layer_where(motion: str, factor: float) -> None:
 def test_nothing_is_drawn_that_is_not_near(
     height: int, width: int, channels: int, factor: float, seed: int
 ) -> None:
-    single, shown = (picture((height, width), channels, seed + k) for k in (0, 1))
-    motion = 2 * picture((height, width), 2, seed + 2) - 1
-    found = single + layered(single, shown, -factor * motion, motion, once(factor))
+    single, before, shown = (picture((height, width), channels, seed + k) for k in range(3))
+    motion = 2 * picture((height, width), 2, seed + 3) - 1
+    found = single + layered(single, before, shown, -factor * motion, motion, once(factor))
     assert found.shape == single.shape
     rows, columns = np.pad(single[0].numpy(), ((0, 0), (1, 1), (1, 1)), mode="edge"), (3, 3)
     near = np.lib.stride_tricks.sliding_window_view(rows, columns, (1, 2))
@@ -127,10 +165,10 @@ def test_samples_of_a_batch_do_not_mix() -> None:
     motion = torch.cat([soft_motion(), -0.5 * soft_motion()])
     factor = torch.tensor([8.0, 19.0]).view(2, 1, 1, 1)
     field = -factor * motion
-    both = layered(shown, shown, field, motion, factor)
+    both = layered(shown, shown, shown, field, motion, factor)
     assert both.flatten(1).any(1).all()
     for i in range(2):
-        alone = layered(*(x[i : i + 1] for x in (shown, shown, field, motion, factor)))
+        alone = layered(*(x[i : i + 1] for x in (shown, shown, shown, field, motion, factor)))
         torch.testing.assert_close(both[i : i + 1], alone, atol=1e-6, rtol=0)
 
 
@@ -138,7 +176,7 @@ def test_samples_of_a_batch_do_not_mix() -> None:
 def test_channels_are_layered_alike() -> None:
     shown, motion = picture(channels=1), soft_motion()
     twice = torch.cat([shown, 1000 * shown], 1)
-    change = layered(twice, twice, -9 * motion, motion, once(9))
+    change = layered(twice, twice, twice, -9 * motion, motion, once(9))
     torch.testing.assert_close(1000 * change[:, :1], change[:, 1:], atol=0.01, rtol=1e-3)
 
 
@@ -146,8 +184,9 @@ def test_channels_are_layered_alike() -> None:
 def test_a_map_of_factors_is_a_factor_in_each_place() -> None:
     shown, motion = picture(), soft_motion()
     field = -9 * motion
-    whole = layered(shown, shown, field, motion, once(9))
-    everywhere = layered(shown, shown, field, motion, torch.full((1, 1, *SIZE), 9.0))
+    whole = layered(shown, shown, shown, field, motion, once(9))
+    factors = torch.full((1, 1, *SIZE), 9.0)
+    everywhere = layered(shown, shown, shown, field, motion, factors)
     torch.testing.assert_close(whole, everywhere, atol=1e-5, rtol=0)
 
 
@@ -164,6 +203,7 @@ def test_what_lies_outside_a_mask_is_the_frame() -> None:
 
 def test_gradients_are_those_of_the_single_field() -> None:
     single, motion = picture().requires_grad_(), soft_motion().requires_grad_()
-    change = layered(single, picture(seed=1), -9 * motion, motion, once(9))
+    shown = picture(seed=1)
+    change = layered(single, shown, shown, -9 * motion, motion, once(9))
     assert change.any()
     assert not change.requires_grad

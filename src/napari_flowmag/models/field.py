@@ -106,7 +106,7 @@ class FieldMagnifier(Magnifier):
         from_frame = read_beyond(frame, in_frame, weights)
         single = share * from_reference + (1 - share) * from_frame
         # The frame has made its motion once; on its own grid that is, by little, elsewhere.
-        change = layered(single, frame, in_frame, sample(measured, -measured), further)
+        change = layered(single, reference, frame, in_frame, sample(measured, -measured), further)
         return single + (factor - 1).clamp(0, 1) * change
 
 

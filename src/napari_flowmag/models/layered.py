@@ -3,8 +3,11 @@
 A pixel on an outline is part object, part ground. One displacement a pixel moves both, and has to
 change over a few px from one motion to the other: it bends the object's edge and stretches the
 ground beside it. Here a picture is taken apart into a layer that moves far, one that moves less,
-and how much of each pixel the first covers (an alpha matte; Porter and Duff 1984). Each is moved by
-its own motion, and the first is laid over the second.
+and how much of each pixel the one in front covers (an alpha matte; Porter and Duff 1984). Each is
+moved by its own motion, and that in front is laid over the other.
+
+What moves farther is in front unless the picture says otherwise: an outline moves with what it is
+the outline of, so that on it the frames differ as the motion of that in front would have it.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from napari_flowmag.flow.pyramid import mean3, pool, resize
+from napari_flowmag.flow.pyramid import blur, gradients, mean3, pool, resize
 from napari_flowmag.warp import sample, sides
 
 SHARE = 0.75
@@ -28,6 +31,19 @@ the less is known of where outlines lie, and of what is in front."""
 
 _AROUND = 13
 """Px of half the resolution, width of what is looked at for two motions."""
+
+_NEAR, _ABRUPT = 5, (0.6, 0.8)
+"""Px of half the resolution, and how much of the difference within `_AROUND` there must be within
+so few: no layers below, in full above. Motion that changes smoothly bends one thing."""
+
+_BAND = (0.01, 0.05)
+"""How far the share of a motion is from 0 and from 1 where outlines may lie: not below, above."""
+
+_CELL, _WIDE = 16, 2.0
+"""What is in front is decided by all that is around: px of a cell, and σ in cells."""
+
+_DOUBT = 0.03
+"""Of what both motions leave unexplained, by how much it must be less with the shorter one."""
 
 _ALIKE = 0.3
 """Of the difference between the two motions: what is nearer than that to one of them shows it."""
@@ -44,21 +60,26 @@ _ROUNDS = 4
 
 
 def layered(
-    single: Tensor, picture: Tensor, field: Tensor, motion: Tensor, factor: Tensor
+    single: Tensor,
+    reference: Tensor,
+    frame: Tensor,
+    field: Tensor,
+    motion: Tensor,
+    factor: Tensor,
 ) -> Tensor:
-    """Say what changes in a moved picture if it moves in two layers where it has outlines.
+    """Say what changes in a moved frame if it moves in two layers where it has outlines.
 
     Parameters
     ----------
     single : Tensor
-        (B, C, H, W): the moved picture by a single sampling field. Nothing darker or brighter than
+        (B, C, H, W): the moved frame by a single sampling field. Nothing darker or brighter than
         its nearest px is drawn into it.
-    picture : Tensor
-        (B, C, H, W): the picture to move.
+    reference, frame : Tensor
+        (B, C, H, W): the frame is what moves.
     field : Tensor
         (B, 2, H, W) px: the single sampling field.
     motion : Tensor
-        (B, 2, H, W) px, as measured, at each point of `picture`. What moves farther is in front.
+        (B, 2, H, W) px from the reference, as measured, at each point of the frame.
     factor : Tensor
         (B, 1, 1, 1) or (B, 1, H, W): how many times their motion the points are to go.
 
@@ -68,22 +89,25 @@ def layered(
         (B, C, H, W), to be added to `single`. No gradient passes.
     """
     with torch.no_grad():
-        moved, outline = _moved(picture, motion, factor)
+        moved, outline = _moved(reference, frame, motion, factor)
         # Both are read linearly, so that what that blurs is no change.
-        change = moved - sample(picture, field)
+        change = moved - sample(frame, field)
         lowest, highest = -_highest(-single, 3), _highest(single, 3)
         return SHARE * outline * (change + single).clamp(lowest, highest).sub(single)
 
 
-def _moved(picture: Tensor, motion: Tensor, factor: Tensor) -> tuple[Tensor, Tensor]:
-    """Give the picture moved in two layers, and where it has an outline: (B, 1, H, W) in [0, 1]."""
-    channels = picture.shape[1]
+def _moved(
+    reference: Tensor, frame: Tensor, motion: Tensor, factor: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Give the frame moved in two layers, and where it has an outline: (B, 1, H, W) in [0, 1]."""
+    channels = frame.shape[1]
     # Motion of layers, and colours under others, are smooth: half the resolution does.
     small = pool(motion, 2)
     if factor.shape[-2:] != (1, 1):
         factor = pool(factor, 2)
-    coverage, outline = _coverage(motion, small, factor)
-    covered, shown = pool(coverage, 2), pool(picture, 2)
+    far, near, outline = _two_motions(small, factor)
+    coverage = _coverage(reference, frame, motion, far, near, outline)
+    covered, shown = pool(coverage, 2), pool(frame, 2)
     anywhere = outline <= 0
     both = torch.cat([small, shown], 1)
     front = _spread(both, (covered > 1 - _PURE) | anywhere)
@@ -95,7 +119,7 @@ def _moved(picture: Tensor, motion: Tensor, factor: Tensor) -> tuple[Tensor, Ten
     full = resize(torch.cat([front, back, *fields, outline], 1), motion)
     sizes = [channels, channels, 2, 2, 1]
     front, back, from_front, from_back, outline = full.split_with_sizes(sizes, 1)
-    front, back = _explained(picture, front, back, coverage)
+    front, back = _explained(frame, front, back, coverage)
     front = sample(torch.cat([front, coverage, outline], 1), from_front)
     back = sample(torch.cat([back, outline], 1), from_back)
     outline = torch.maximum(front[:, -1:], back[:, -1:])
@@ -112,19 +136,57 @@ def _explained(
     return torch.addcmul(front, coverage, missing), torch.addcmul(back, hidden, missing)
 
 
-def _coverage(motion: Tensor, small: Tensor, factor: Tensor) -> tuple[Tensor, Tensor]:
-    """Give how much of a pixel is in front, and at half the resolution where two motions meet."""
+def _two_motions(small: Tensor, factor: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Give the farther and the shorter motion around each pixel, and where there are two."""
     size = torch.hypot(small[:, :1], small[:, 1:])
     highest, lowest = _highest(size, _AROUND), -_highest(-size, _AROUND)
     apart = highest - lowest
-    outline = _rise(factor * apart, APART) * (1 - _rise(_highest(apart, _AROUND), MEASURED))
+    near_by = _highest(size, _NEAR) + _highest(-size, _NEAR)
+    most = _highest(near_by, _AROUND - _NEAR + 1)  # of all such windows within the wide one
+    abrupt = _rise(most / apart.clamp_min(1e-6), _ABRUPT)
+    known = 1 - _rise(_highest(apart, _AROUND), MEASURED)
+    outline = _rise(factor * apart, APART) * abrupt * known
     far = _spread(small, size >= highest - _ALIKE * apart)
     near = _spread(small, size <= lowest + _ALIKE * apart)
-    far, near = resize(torch.cat([far, near], 1), motion).chunk(2, 1)
+    return far, near, outline
+
+
+def _coverage(
+    reference: Tensor, frame: Tensor, motion: Tensor, far: Tensor, near: Tensor, outline: Tensor
+) -> Tensor:
+    """Give how much of each pixel of the frame is in front; (B, 1, H, W)."""
+    full = resize(torch.cat([far, near, outline], 1), motion)
+    far, near, outline = full.split_with_sizes([2, 2, 1], 1)
     way = far - near
     along = ((motion - near) * way).sum(1, keepdim=True)
     share = along / way.square().sum(1, keepdim=True).clamp_min(1e-8)
-    return (_STEEP * (share - _EDGE) + 0.5).clamp(0, 1), outline
+    band = outline * _rise(torch.minimum(share, 1 - share), _BAND)
+    share = torch.where(
+        _shorter_in_front(reference, frame, motion, far, near, band), 1 - share, share
+    )
+    return (_STEEP * (share - _EDGE) + 0.5).clamp(0, 1)
+
+
+def _shorter_in_front(
+    reference: Tensor, frame: Tensor, motion: Tensor, far: Tensor, near: Tensor, band: Tensor
+) -> Tensor:
+    """Tell by which of two motions outlines have moved; (B, 1, H, W) bool."""
+    grey = frame.mean(1, keepdim=True)
+    before = sample(reference.mean(1, keepdim=True), -motion)
+    _, dx, dy = gradients((grey + before) / 2)
+
+    def along(way: Tensor) -> Tensor:
+        return dx * way[:, :1] + dy * way[:, 1:]
+
+    # By the farther motion the frames differ by `middle + half`, by the shorter by `middle - half`.
+    half = along(far - near) / 2
+    middle = grey - before + along((far + near) / 2 - motion)
+    seen = torch.cat([2 * middle * half, middle.square() + half.square()], 1)
+    less, all_of_it = blur(pool(band * seen, _CELL), _WIDE).chunk(2, 1)
+    cells = less / all_of_it.clamp_min(1e-12)
+    doubt = F.interpolate(cells, scale_factor=_CELL, mode="bilinear", align_corners=False)
+    height, width = sides(grey)
+    return doubt[..., :height, :width] > _DOUBT
 
 
 def _rise(x: Tensor, ends: tuple[float, float]) -> Tensor:
