@@ -96,7 +96,7 @@ def test_so_does_one_that_stays_where_it_is(alpha: float, monkeypatch: pytest.Mo
     prediction = torch.cat([to_the_right(1 - soft_disk()), torch.zeros(1, 1, *SIZE)], 1)
     found, single = rendered(prediction, frames, alpha, monkeypatch)
     inner = (..., slice(12, -12), slice(12, -12))
-    assert psnr(found[inner], frames[2:][inner]) > psnr(single[inner], frames[2:][inner]) + 1
+    assert psnr(found[inner], frames[2:][inner]) > psnr(single[inner], frames[2:][inner]) + 0.4
 
 
 @torch.inference_mode()
@@ -138,8 +138,9 @@ def test_there_is_one_layer_where(motion: str, factor: float) -> None:
     }
     shown = picture()
     change = layered(shown, shown, shown, torch.zeros(1, 2, *SIZE), motions[motion], once(factor))
-    # At the border there is less to tell an outline by.
-    assert not change[..., 16:-16, 16:-16].any()
+    if motion == "smoothly":  # at the border there is less to tell outlines by
+        change = change[..., 16:-16, 16:-16]
+    assert not change.any()
 
 
 @torch.inference_mode()

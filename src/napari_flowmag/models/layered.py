@@ -109,11 +109,10 @@ def _moved(
     coverage = _coverage(reference, frame, motion, far, near, outline)
     covered, shown = pool(coverage, 2), pool(frame, 2)
     anywhere = outline <= 0
-    both = torch.cat([small, shown], 1)
-    front = _spread(both, (covered > 1 - _PURE) | anywhere)
-    back = _spread(both, (covered < _PURE) | anywhere)
-    fields = [_inverse(factor * layer[:, :2]) for layer in (front, back)]
-    front, back = _explained(shown, front[:, 2:], back[:, 2:], covered)
+    pure = [(covered > 1 - _PURE) | anywhere, (covered < _PURE) | anywhere]
+    fields = [_inverse(factor * _continued(small, known)) for known in pure]
+    front, back = (_spread(shown, known) for known in pure)
+    front, back = _explained(shown, front, back, covered)
     front = _spread(front, (covered > 0.5) | anywhere)
     back = _spread(back, (covered < 0.5) | anywhere)
     full = resize(torch.cat([front, back, *fields, outline], 1), motion)
@@ -146,9 +145,9 @@ def _two_motions(small: Tensor, factor: Tensor) -> tuple[Tensor, Tensor, Tensor]
     abrupt = _rise(most / apart.clamp_min(1e-6), _ABRUPT)
     known = 1 - _rise(_highest(apart, _AROUND), MEASURED)
     outline = _rise(factor * apart, APART) * abrupt * known
-    far = _spread(small, size >= highest - _ALIKE * apart)
-    near = _spread(small, size <= lowest + _ALIKE * apart)
-    return far, near, outline
+    far = _spread(small, size >= highest - _ALIKE * apart, coarse=True)
+    near = _spread(small, size <= lowest + _ALIKE * apart, coarse=True)
+    return resize(far, small), resize(near, small), outline
 
 
 def _coverage(
@@ -209,20 +208,36 @@ def _highest(x: Tensor, width: int) -> Tensor:
     return x
 
 
-def _spread(x: Tensor, known: Tensor) -> Tensor:
-    """Fill all but what is known with means of what is, coarser and coarser."""
+def _spread(x: Tensor, known: Tensor, coarse: bool = False) -> Tensor:
+    """Fill all but what is known with means of what is, coarser and coarser.
+
+    Parameters
+    ----------
+    x : Tensor
+        (B, C, H, W).
+    known : Tensor
+        (B, 1, H, W) bool.
+    coarse : bool
+        Give half of the resolution: all that is as smooth as motion needs.
+    """
     here = known.to(x)
     pyramid = [torch.cat([x * here, here], 1)]
     while min(sides(pyramid[-1])) > 2:
         pyramid.append(pool(pyramid[-1], 2))
     last = pyramid.pop()
     filled = last[:, :-1] / last[:, -1:].clamp_min(1e-6)
-    for level in reversed(pyramid):
+    for level in reversed(pyramid[1:] if coarse else pyramid):
         mean = mean3(level)
         share = mean[:, -1:]
-        coarse = resize(filled, level)
-        filled = torch.lerp(coarse, mean[:, :-1] / share.clamp_min(1e-6), (3 * share).clamp(0, 1))
+        finer = resize(filled, level)
+        filled = torch.lerp(finer, mean[:, :-1] / share.clamp_min(1e-6), (9 * share).clamp(0, 1))
     return filled
+
+
+def _continued(motion: Tensor, known: Tensor) -> Tensor:
+    """Keep motion where all around is known, smooth it at the ends of that and fill the rest."""
+    whole = mean3(mean3(known.to(motion))) > 0.999
+    return torch.where(whole, motion, resize(_spread(motion, known, coarse=True), motion))
 
 
 def _inverse(small: Tensor) -> Tensor:
