@@ -39,7 +39,7 @@ so few: no layers below, in full above. Motion that changes smoothly bends one t
 _BAND = (0.01, 0.05)
 """How far the share of a motion is from 0 and from 1 where outlines may lie: not below, above."""
 
-_CELL, _WIDE = 16, 2.0
+_CELL, _WIDE = 16, 3.0
 """What is in front is decided by all that is around: px of a cell, and σ in cells."""
 
 _DOUBT = 0.03
