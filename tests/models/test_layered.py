@@ -45,8 +45,8 @@ def waves(shift: float, seed: int) -> NDArray[np.float64]:
 
 
 def moving_ground(alpha: float) -> Tensor:
-    """Return reference, frame and exact magnified frame of ground that moves behind a disk."""
-    cover, disk = disk_coverage(SIZE, RADIUS), waves(0, 1)
+    """Return reference, frame and exact magnified frame of ground behind a brighter disk."""
+    cover, disk = disk_coverage(SIZE, RADIUS), waves(0, 1) + 0.3
     frames = [cover * disk + (1 - cover) * waves(x, 2) for x in (0, SHIFT, alpha * SHIFT)]
     return torch.from_numpy(np.stack(frames)).float().unsqueeze(1)
 
@@ -96,7 +96,7 @@ def test_so_does_one_that_stays_where_it_is(alpha: float, monkeypatch: pytest.Mo
     prediction = torch.cat([to_the_right(1 - soft_disk()), torch.zeros(1, 1, *SIZE)], 1)
     found, single = rendered(prediction, frames, alpha, monkeypatch)
     inner = (..., slice(12, -12), slice(12, -12))
-    assert psnr(found[inner], frames[2:][inner]) > psnr(single[inner], frames[2:][inner]) + 0.4
+    assert psnr(found[inner], frames[2:][inner]) > psnr(single[inner], frames[2:][inner]) + 1
 
 
 @torch.inference_mode()
