@@ -4,10 +4,11 @@
 
 The clips (`napari_flowmag.synthetic.clips.known_motion`, 256×256, colour, 0.3 px): everything
 moves by a sinusoid; only a disk does; that with noise of 4 grey levels; the disk drifts and
-holds. PSNR is of luma against the exact, noise-free magnified clip, the reference left out; the
-second figure leaves out a rim of 8 px, too: what comes into view there was never filmed. The third
-is that of a magnifier that knows the motion (of the disk: whether a pixel is more than half covered
-by it) and reads the frames along it: what an estimate without error reaches.
+holds; the ground moves behind a still disk. PSNR is of luma against the exact, noise-free magnified
+clip, the reference left out; the second figure leaves out a rim of 8 px, too: what comes into view
+there was never filmed. The third is that of a magnifier that knows the motion (of the disk: whether
+a pixel is more than half covered by it) and reads the frames along it: what an estimate without
+error reaches.
 """
 
 from __future__ import annotations

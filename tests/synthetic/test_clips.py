@@ -104,6 +104,10 @@ def test_the_magnified_clip_is_the_clip_with_its_motion_magnified(name: str) -> 
     ideal = known_motion(name, length=8, size=(160, 160), factor=10)
     np.testing.assert_allclose(ideal.displacement, 10 * clip.displacement, atol=1e-5)
     inside = disk_coverage((160, 160), 55) > 0.999
+    if name == "ground":
+        inside = disk_coverage((160, 160), 65) < 0.001
+        assert clip.moving[inside].all()
+        assert not clip.moving[80, 80]
     for t in (3, 7):
         wanted = ideal.displacement[t][:, inside].mean(axis=1)
         found = displacement(ideal.frames[0], ideal.frames[t], inside)
@@ -134,7 +138,7 @@ def test_every_nth_frame_is_one_of_the_whole_clip() -> None:
 
 
 def test_bad_requests_are_named() -> None:
-    with pytest.raises(FlowmagError, match="whole, disk, noise, ramp"):
+    with pytest.raises(FlowmagError, match="whole, disk, noise, ramp, ground"):
         known_motion("spiral")
     with pytest.raises(FlowmagError, match=r"\(T, 2\)"):
         translating_texture([0.1, 0.2, 0.3])

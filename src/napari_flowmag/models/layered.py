@@ -208,7 +208,7 @@ def _highest(x: Tensor, width: int) -> Tensor:
     return x
 
 
-def _spread(x: Tensor, known: Tensor, coarse: bool = False) -> Tensor:
+def _spread(x: Tensor, known: Tensor, coarse: bool = False, fewest: int = 3) -> Tensor:
     """Fill all but what is known with means of what is, coarser and coarser.
 
     Parameters
@@ -219,6 +219,8 @@ def _spread(x: Tensor, known: Tensor, coarse: bool = False) -> Tensor:
         (B, 1, H, W) bool.
     coarse : bool
         Give half of the resolution: all that is as smooth as motion needs.
+    fewest : int
+        Of nine px that many must be known for their mean to count in full.
     """
     here = known.to(x)
     pyramid = [torch.cat([x * here, here], 1)]
@@ -230,14 +232,16 @@ def _spread(x: Tensor, known: Tensor, coarse: bool = False) -> Tensor:
         mean = mean3(level)
         share = mean[:, -1:]
         finer = resize(filled, level)
-        filled = torch.lerp(finer, mean[:, :-1] / share.clamp_min(1e-6), (9 * share).clamp(0, 1))
+        enough = (9 / fewest * share).clamp(0, 1)
+        filled = torch.lerp(finer, mean[:, :-1] / share.clamp_min(1e-6), enough)
     return filled
 
 
 def _continued(motion: Tensor, known: Tensor) -> Tensor:
     """Keep motion where all around is known, smooth it at the ends of that and fill the rest."""
     whole = mean3(mean3(known.to(motion))) > 0.999
-    return torch.where(whole, motion, resize(_spread(motion, known, coarse=True), motion))
+    filled = _spread(motion, known, coarse=True, fewest=1)  # thin things are known in few
+    return torch.where(whole, motion, resize(filled, motion))
 
 
 def _inverse(small: Tensor) -> Tensor:

@@ -191,6 +191,26 @@ def disk_on_still_ground(
     return _pictures(np.stack(frames))
 
 
+def disk_on_moving_ground(
+    shift: ArrayLike,
+    *,
+    factor: float = 1.0,
+    size: tuple[int, int] = (256, 256),
+    radius: float = DISK_RADIUS,
+    channels: int = 3,
+    seed: int = 0,
+) -> FloatArray:
+    """Render a still textured disk in front of a textured ground that translates.
+
+    All as in `disk_on_still_ground`, with which it shares the first frame.
+    """
+    disk = _crop(_pattern(size, channels, seed))
+    ground = _pattern(size, channels, seed, layer=1)
+    cover = disk_coverage(size, radius)
+    moved = (_crop(shift_periodic(ground, dx, dy)) for dx, dy in _magnified(shift, factor))
+    return _pictures(np.stack([cover * disk + (1 - cover) * there for there in moved]))
+
+
 def disk_coverage(
     size: tuple[int, int], radius: float, dx: float = 0.0, dy: float = 0.0
 ) -> FloatArray:
@@ -246,6 +266,7 @@ _RECIPES = {
     "disk": _Recipe(disk_on_still_ground, sinusoid),
     "noise": _Recipe(disk_on_still_ground, sinusoid, NOISE),
     "ramp": _Recipe(disk_on_still_ground, ramp_and_hold),
+    "ground": _Recipe(disk_on_moving_ground, sinusoid),
 }
 
 
@@ -271,7 +292,8 @@ def known_motion(
     name
         "whole": everything moves by a sinusoid. "disk": only a disk of radius 60 px does, in
         front of still ground. "noise": the same with Gaussian noise of 4 grey levels of 255.
-        "ramp": the disk rests, drifts to the right and stays there.
+        "ramp": the disk rests, drifts to the right and stays there. "ground": the disk is still,
+        the ground behind it moves by the sinusoid.
     factor
         Magnification of the motion. With a factor other than 1 the clip is the ideal result of
         magnifying the one with factor 1, and therefore free of noise.
@@ -309,6 +331,8 @@ def known_motion(
         moving = np.ones(size, dtype=bool)
     else:
         moving = disk_coverage(size, DISK_RADIUS) > 0.5
+    if recipe.render is disk_on_moving_ground:
+        moving = ~moving
     displacement = (_magnified(motion, factor)[:, :, None, None] * moving).astype(np.float32)
     return KnownClip(
         frames,
