@@ -192,21 +192,19 @@ def disk_on_still_ground(
 
 
 def disk_on_moving_ground(
-    shift: ArrayLike,
-    *,
-    factor: float = 1.0,
-    size: tuple[int, int] = (256, 256),
-    radius: float = DISK_RADIUS,
-    channels: int = 3,
-    seed: int = 0,
+    shift: ArrayLike, *, factor: float = 1.0, size: tuple[int, int] = (256, 256), seed: int = 0
 ) -> FloatArray:
     """Render a still textured disk in front of a textured ground that translates.
 
     All as in `disk_on_still_ground`, with which it shares the first frame.
+
+    Returns
+    -------
+    ndarray
+        (T, H, W, 3) float32 in [0, 1].
     """
-    disk = _crop(_pattern(size, channels, seed))
-    ground = _pattern(size, channels, seed, layer=1)
-    cover = disk_coverage(size, radius)
+    disk, ground = _crop(_pattern(size, 3, seed)), _pattern(size, 3, seed, layer=1)
+    cover = disk_coverage(size, DISK_RADIUS)
     moved = (_crop(shift_periodic(ground, dx, dy)) for dx, dy in _magnified(shift, factor))
     return _pictures(np.stack([cover * disk + (1 - cover) * there for there in moved]))
 
