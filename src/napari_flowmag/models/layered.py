@@ -160,10 +160,8 @@ def _coverage(
     along = ((motion - near) * way).sum(1, keepdim=True)
     share = along / way.square().sum(1, keepdim=True).clamp_min(1e-8)
     band = outline * _rise(torch.minimum(share, 1 - share), _BAND)
-    share = torch.where(
-        _shorter_in_front(reference, frame, motion, far, near, band), 1 - share, share
-    )
-    return (_STEEP * (share - _EDGE) + 0.5).clamp(0, 1)
+    shorter = _shorter_in_front(reference, frame, motion, far, near, band)
+    return (_STEEP * (torch.where(shorter, 1 - share, share) - _EDGE) + 0.5).clamp(0, 1)
 
 
 def _shorter_in_front(
@@ -181,11 +179,11 @@ def _shorter_in_front(
     half = along(far - near) / 2
     middle = grey - before + along((far + near) / 2 - motion)
     seen = torch.cat([2 * middle * half, middle.square() + half.square()], 1)
-    less, all_of_it = blur(pool(band * seen, _CELL), _WIDE).chunk(2, 1)
-    cells = less / all_of_it.clamp_min(1e-12)
-    doubt = F.interpolate(cells, scale_factor=_CELL, mode="bilinear", align_corners=False)
+    less, unexplained = blur(pool(band * seen, _CELL), _WIDE).chunk(2, 1)
+    share = less / unexplained.clamp_min(1e-12)
+    share = F.interpolate(share, scale_factor=_CELL, mode="bilinear", align_corners=False)
     height, width = sides(grey)
-    return doubt[..., :height, :width] > _DOUBT
+    return share[..., :height, :width] > _DOUBT
 
 
 def _rise(x: Tensor, ends: tuple[float, float]) -> Tensor:

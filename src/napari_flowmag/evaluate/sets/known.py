@@ -22,6 +22,7 @@ from napari_flowmag.synthetic.clips import (
 )
 
 ALPHAS = (5.0, 10.0, 20.0)
+# Those whose figures are known of all methods (`docs/results.md`).
 _CLIPS = ("whole", "disk", "noise", "ramp")
 _EVERY_QUICK = 21  # frames: 0, 21, 42 and 63
 _VERSION = 1
