@@ -171,7 +171,13 @@ def test_samples_of_a_batch_do_not_mix(learned: FieldMagnifier) -> None:
 
 
 @torch.inference_mode()
-def test_motion_seen_in_one_channel_moves_all(learned: FieldMagnifier) -> None:
+def test_motion_seen_in_one_channel_moves_all(
+    learned: FieldMagnifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # What is in front is decided by all channels together: by fewer, it may be decided otherwise.
+    monkeypatch.setattr(
+        "napari_flowmag.models.layered._shorter_in_front", lambda *seen: seen[-1] < 0
+    )
     reference, frame = clip((0.3, -0.2))
     other_reference, other_frame = clip((0.3, -0.2), seed=1)
     many = [torch.cat([x, y], 1) for x, y in ((reference, other_reference), (frame, other_frame))]
@@ -181,8 +187,7 @@ def test_motion_seen_in_one_channel_moves_all(learned: FieldMagnifier) -> None:
     assert found.shape == (1, 6, 64, 64)
     for k in range(6):
         single = learned.render(prediction, many[0][:, [k]], many[1][:, [k]], a(5))
-        # What is in front is decided by all channels together.
-        torch.testing.assert_close(found[:, [k]], single, atol=0.02, rtol=0)
+        torch.testing.assert_close(found[:, [k]], single)
     np.testing.assert_allclose(moved(many[0], found), [1.5, -1.0], rtol=0.1)
 
 
