@@ -202,9 +202,30 @@ def test_what_lies_outside_a_mask_is_the_frame() -> None:
     torch.testing.assert_close(found[..., 70:], frames[1:2, ..., 70:], atol=1e-4, rtol=0)
 
 
-def test_gradients_are_those_of_the_single_field() -> None:
-    single, motion = picture().requires_grad_(), soft_motion().requires_grad_()
-    shown = picture(seed=1)
-    change = layered(single, shown, shown, -9 * motion, motion, once(9))
-    assert change.any()
-    assert not change.requires_grad
+@pytest.mark.parametrize("front", ["disk", "ground"])
+def test_gradients_say_what_motion_changes(front: str) -> None:
+    frames = (disk_clip(19) if front == "disk" else moving_ground(19)).double()
+    towards = to_the_right(soft_disk() if front == "disk" else 1 - soft_disk()).double()
+
+    def error(times: Tensor) -> Tensor:
+        field, motion = -18 * towards, times * towards
+        single = frames[2:] + 0.1 * picture(channels=frames.shape[1]).double()
+        change = layered(single, frames[:1], frames[1:2], field, motion, once(18).double())
+        return (single + change - frames[2:]).square().sum()
+
+    times = once(1).double().requires_grad_()
+    error(times).backward()
+    assert times.grad is not None
+    with torch.no_grad():
+        slope = (error(once(1.01)) - error(once(0.99))) / 0.02
+    torch.testing.assert_close(times.grad.view(()), slope.view(()), rtol=0.1, atol=0)
+
+
+def test_gradients_of_torn_motion_are_finite() -> None:
+    shown = picture()
+    motion = (2 * picture(channels=2, seed=1) - 1).requires_grad_()
+    motion.data[..., :40] = 0
+    layered(shown, shown, shown, -9 * motion, motion, once(9)).square().sum().backward()
+    assert motion.grad is not None
+    assert motion.grad.isfinite().all()
+    assert motion.grad.any()

@@ -86,14 +86,14 @@ def layered(
     Returns
     -------
     Tensor
-        (B, C, H, W), to be added to `single`. No gradient passes.
+        (B, C, H, W), to be added to `single`. Gradients pass, but not by the choice of where there
+        are two layers and which is in front.
     """
-    with torch.no_grad():
-        moved, outline = _moved(reference, frame, motion, factor)
-        # Both are read linearly, so that what that blurs is no change.
-        change = moved - sample(frame, field)
-        lowest, highest = -_highest(-single, 3), _highest(single, 3)
-        return SHARE * outline * (change + single).clamp(lowest, highest).sub(single)
+    moved, outline = _moved(reference, frame, motion, factor)
+    # Both are read linearly, so that what that blurs is no change.
+    change = moved - sample(frame, field)
+    lowest, highest = -_highest(-single, 3), _highest(single, 3)
+    return SHARE * outline * (change + single).clamp(lowest, highest).sub(single)
 
 
 def _moved(
@@ -121,7 +121,7 @@ def _moved(
     front, back = _explained(frame, front, back, coverage)
     front = sample(torch.cat([front, coverage, outline], 1), from_front)
     back = sample(torch.cat([back, outline], 1), from_back)
-    outline = torch.maximum(front[:, -1:], back[:, -1:])
+    outline = torch.maximum(front[:, -1:], back[:, -1:]).detach()
     return torch.lerp(back[:, :-1], front[:, :-2], front[:, -2:-1]), outline
 
 
@@ -137,7 +137,8 @@ def _explained(
 
 def _two_motions(small: Tensor, factor: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Give the farther and the shorter motion around each pixel, and where there are two."""
-    size = torch.hypot(small[:, :1], small[:, 1:])
+    at = small.detach()  # where there are two is a choice: no gradient
+    size = torch.hypot(at[:, :1], at[:, 1:])
     highest, lowest = _highest(size, _AROUND), -_highest(-size, _AROUND)
     apart = highest - lowest
     near_by = _highest(size, _NEAR) + _highest(-size, _NEAR)
@@ -160,7 +161,8 @@ def _coverage(
     along = ((motion - near) * way).sum(1, keepdim=True)
     share = along / way.square().sum(1, keepdim=True).clamp_min(1e-8)
     band = outline * _rise(torch.minimum(share, 1 - share), _BAND)
-    shorter = _shorter_in_front(reference, frame, motion, far, near, band)
+    with torch.no_grad():
+        shorter = _shorter_in_front(reference, frame, motion, far, near, band)
     return (_STEEP * (torch.where(shorter, 1 - share, share) - _EDGE) + 0.5).clamp(0, 1)
 
 
