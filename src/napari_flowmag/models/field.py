@@ -31,6 +31,7 @@ from napari_flowmag.flow.gauss_newton import STEPS, GaussNewtonFlow, Prepared
 from napari_flowmag.flow.pyramid import pool, resize
 from napari_flowmag.models.base import Alpha, Magnifier, broadcast_alpha
 from napari_flowmag.models.layered import layered
+from napari_flowmag.models.significance import significance
 from napari_flowmag.warp import sample, sides, splat
 
 ROUNDS = 6
@@ -83,7 +84,10 @@ class FieldMagnifier(Magnifier):
     def predict(self, prepared: Prepared, frame: Tensor, alpha: Alpha) -> Tensor:
         """Give motion (2 maps, px) and share of the reference [0, 1]."""
         estimate = self.flow.estimate(prepared, frame, maps=self.maps, sharpness=SHARPNESS)
-        return torch.cat([estimate.flow, estimate.maps.sigmoid()], 1)
+        # Gradients pass as if all were borne out, or what is not found would never be learnt.
+        moves = significance(prepared, frame, estimate.steps[-1])
+        motion = estimate.flow - ((1 - moves) * estimate.flow).detach()
+        return torch.cat([motion, estimate.maps.sigmoid()], 1)
 
     def render(self, prediction: Tensor, reference: Tensor, frame: Tensor, alpha: Alpha) -> Tensor:
         """Read reference and frame along the sampling field; any channels, any values."""

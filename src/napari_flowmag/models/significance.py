@@ -1,0 +1,115 @@
+"""Tell motion from noise: whether the pictures bear out what was measured.
+
+What is still is never measured as quite still. The noise of two pictures looks like motion of a
+hundredth of a pixel, which a large α makes one of several px: still ground wobbles. So each place
+is asked whether moving it as measured explains the difference of the two pictures better than
+leaving it where it is, by more than noise does by chance. This is a likelihood ratio: over a
+window with motion m, gradients g of the mean picture and a difference d of the two,
+
+    Σ d² - Σ (d + g·m)²  =  -(mᵀ M m + 2 mᵀ b),   M = Σ g gᵀ,   b = Σ g d,
+
+is some σ² by chance, with two degrees of freedom, and grows with the window where all of it moves.
+
+Windows of many sizes are asked, widest first: faint motion in much noise is found in wide ones,
+where it has moved together, outlines between what moves and what is still in narrow ones.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from napari_flowmag.flow.gauss_newton import Prepared
+from napari_flowmag.flow.outlines import GRID
+from napari_flowmag.flow.pyramid import blur, gradients, pool, resize, shading, smooth
+from napari_flowmag.warp import sides
+
+EVIDENCE = (2.0, 4.0)
+"""In σ²: what counts as chance below, in full above. The best of all motions of a window has 2 by
+chance, and more than 4 are asked of two parameters by Akaike's criterion."""
+
+AGAINST = (1.0, 2.0)
+"""The same, against the motion of a wider window."""
+
+APART = (0.1, 0.5)
+"""Share of its square by which motion differs from that of a wider window: up to the first it is
+the same, from the second on another."""
+
+SURE = (0.5, 1.0)
+"""Px: longer motion is none of noise."""
+
+_ALIKE = 4
+"""So many px have one value of noise of their own, as smoothed here, to slow changes."""
+
+_WIDER = 5
+"""How many times windows are doubled."""
+
+
+@torch.no_grad()
+def significance(prepared: Prepared, second: Tensor, motion: Tensor) -> Tensor:
+    """Say how far the pictures bear out a motion.
+
+    Parameters
+    ----------
+    prepared : Prepared
+        Of the reference.
+    second : Tensor
+        (B, C, H, W) in [0, 1].
+    motion : Tensor
+        (B, 2, h, w) px of the flow's grid, as measured on it.
+
+    Returns
+    -------
+    Tensor
+        (B, 1, H, W) in [0, 1]: 0 where nothing says that anything moves. No gradient passes.
+    """
+    # Of windows σ is one cell.
+    levels = [torch.cat([_products(prepared, second), motion], 1)]
+    for _ in range(_WIDER):
+        levels.append(pool(levels[-1], 2))
+    moves = torch.zeros_like(levels[-1][:, :1])
+    wide = torch.zeros_like(levels[-1][:, :2])
+    for doubled, level in reversed(list(enumerate(levels))):
+        moves, wide = resize(moves, level), resize(wide, level)
+        seen, local = blur(level, 1.0).split_with_sizes([6, 2], 1)
+        count = min(4 * math.pi * (GRID * 2**doubled) ** 2, math.prod(sides(second))) / _ALIKE
+        borne_out = _gain(seen, local)
+        noise = (seen[:, 5:] - borne_out.clamp_min(0)).clamp_min(1e-12) / count
+        found = _rise(borne_out / noise, EVIDENCE)
+        # Still in spite of what moves around it: that would explain less than standing still.
+        differs = (local - wide).square().sum(1, keepdim=True)
+        differs = differs / wide.square().sum(1, keepdim=True).clamp_min(1e-12)
+        follows = 1 - _rise(-_gain(seen, wide) / noise, AGAINST) * _rise(differs, APART)
+        moves = torch.maximum(found, moves * follows)
+        wide = torch.lerp(follows * wide, local, found)
+    length = GRID * torch.hypot(motion[:, :1], motion[:, 1:])
+    moves = torch.maximum(moves, _rise(length, SURE))
+    height, width = sides(second)
+    moves = F.interpolate(moves, scale_factor=GRID, mode="bilinear", align_corners=False)
+    return moves[..., :height, :width]
+
+
+def _products(prepared: Prepared, second: Tensor) -> Tensor:
+    """(B, 6, h, w): M and b for motion in px of the flow's grid, and d², means of its cells."""
+    first = prepared.levels[-1].image
+    grey = smooth((second.mean(1, keepdim=True) - prepared.mean) * prepared.gain)
+    d = grey - shading(grey, torch.ones_like(grey)) - first
+    # Noise of the mean picture is independent of noise of the difference.
+    _, dx, dy = gradients(first + d / 2)
+    dx, dy = GRID * dx, GRID * dy
+    return pool(torch.cat([dx * dx, dx * dy, dy * dy, dx * d, dy * d, d * d], 1), GRID)
+
+
+def _gain(seen: Tensor, motion: Tensor) -> Tensor:
+    """By how much less a motion leaves unexplained than no motion, mean over a window."""
+    xx, xy, yy, xt, yt, _ = seen.split_with_sizes([1] * 6, 1)
+    x, y = motion.split_with_sizes([1, 1], 1)
+    return -(x * (xx * x + 2 * (xy * y + xt)) + y * (yy * y + 2 * yt))
+
+
+def _rise(x: Tensor, ends: tuple[float, float]) -> Tensor:
+    """0 up to the first, 1 from the second on."""
+    return ((x - ends[0]) / (ends[1] - ends[0])).clamp(0, 1)
