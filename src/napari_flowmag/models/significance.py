@@ -41,6 +41,10 @@ the same, from the second on another."""
 SURE = (0.5, 1.0)
 """Px: longer motion is none of noise."""
 
+HEAVY = (0.1, 0.2)
+"""Noise, as a share of the picture's contrast, in which absence of evidence says little: from the
+second on the measured motion is taken as it is, which is too small rather than too large there."""
+
 _ALIKE = 4
 """So many px have one value of noise of their own, as smoothed here, to slow changes."""
 
@@ -77,7 +81,8 @@ def significance(prepared: Prepared, second: Tensor, motion: Tensor) -> Tensor:
         seen, local = blur(level, 1.0).split_with_sizes([6, 2], 1)
         count = min(4 * math.pi * (GRID * 2**doubled) ** 2, math.prod(sides(second))) / _ALIKE
         borne_out = _gain(seen, local)
-        noise = (seen[:, 5:] - borne_out.clamp_min(0)).clamp_min(1e-12) / count
+        left = (seen[:, 5:] - borne_out.clamp_min(0)).clamp_min(1e-12)
+        noise = left / count
         found = _rise(borne_out / noise, EVIDENCE)
         # Still in spite of what moves around it: that would explain less than standing still.
         differs = (local - wide).square().sum(1, keepdim=True)
@@ -86,7 +91,8 @@ def significance(prepared: Prepared, second: Tensor, motion: Tensor) -> Tensor:
         moves = torch.maximum(found, moves * follows)
         wide = torch.lerp(follows * wide, local, found)
     length = GRID * torch.hypot(motion[:, :1], motion[:, 1:])
-    moves = torch.maximum(moves, _rise(length, SURE))
+    unasked = torch.maximum(_rise(length, SURE), _rise(left.sqrt(), HEAVY))
+    moves = torch.maximum(moves, unasked)
     height, width = sides(second)
     moves = F.interpolate(moves, scale_factor=GRID, mode="bilinear", align_corners=False)
     return moves[..., :height, :width]
