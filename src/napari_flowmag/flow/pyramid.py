@@ -1,4 +1,4 @@
-"""Image operations of the Gauss–Newton flow: scales, gradients, means."""
+"""Image operations of the Gauss–Newton flow: scales, gradients, means, soft thresholds."""
 
 from __future__ import annotations
 
@@ -32,6 +32,11 @@ def blur(x: Tensor, sigma: float) -> Tensor:
 def smooth(image: Tensor) -> Tensor:
     """Read `image` at its own pixels as `sample_spline` reads it anywhere."""
     return _symmetric(image, [2 / 3, 1 / 6])
+
+
+def rise(x: Tensor, ends: tuple[float, float]) -> Tensor:
+    """0 up to the first end, 1 from the second on, linear between."""
+    return ((x - ends[0]) / (ends[1] - ends[0])).clamp(0, 1)
 
 
 def mean3(x: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from napari_flowmag.flow.pyramid import blur, gradients, mean3, pool, resize
+from napari_flowmag.flow.pyramid import blur, gradients, mean3, pool, resize, rise
 from napari_flowmag.warp import sample, sides
 
 SHARE = 0.75
@@ -143,9 +143,9 @@ def _two_motions(small: Tensor, factor: Tensor) -> tuple[Tensor, Tensor, Tensor]
     apart = highest - lowest
     near_by = _highest(size, _NEAR) + _highest(-size, _NEAR)
     most = _highest(near_by, _AROUND - _NEAR + 1)  # of all such windows within the wide one
-    abrupt = _rise(most / apart.clamp_min(1e-6), _ABRUPT)
-    known = 1 - _rise(_highest(apart, _AROUND), MEASURED)
-    outline = _rise(factor * apart, APART) * abrupt * known
+    abrupt = rise(most / apart.clamp_min(1e-6), _ABRUPT)
+    known = 1 - rise(_highest(apart, _AROUND), MEASURED)
+    outline = rise(factor * apart, APART) * abrupt * known
     far = _spread(small, size >= highest - _ALIKE * apart, coarse=True)
     near = _spread(small, size <= lowest + _ALIKE * apart, coarse=True)
     return resize(far, small), resize(near, small), outline
@@ -160,7 +160,7 @@ def _coverage(
     way = far - near
     along = ((motion - near) * way).sum(1, keepdim=True)
     share = along / way.square().sum(1, keepdim=True).clamp_min(1e-8)
-    band = outline * _rise(torch.minimum(share, 1 - share), _BAND)
+    band = outline * rise(torch.minimum(share, 1 - share), _BAND)
     with torch.no_grad():
         shorter = _shorter_in_front(reference, frame, motion, far, near, band)
     return (_STEEP * (torch.where(shorter, 1 - share, share) - _EDGE) + 0.5).clamp(0, 1)
@@ -186,11 +186,6 @@ def _shorter_in_front(
     share = F.interpolate(share, scale_factor=_CELL, mode="bilinear", align_corners=False)
     height, width = sides(grey)
     return share[..., :height, :width] > _DOUBT
-
-
-def _rise(x: Tensor, ends: tuple[float, float]) -> Tensor:
-    """0 up to the first, 1 from the second on."""
-    return ((x - ends[0]) / (ends[1] - ends[0])).clamp(0, 1)
 
 
 def _highest(x: Tensor, width: int) -> Tensor:

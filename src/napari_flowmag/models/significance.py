@@ -24,7 +24,7 @@ from torch import Tensor
 
 from napari_flowmag.flow.gauss_newton import Prepared
 from napari_flowmag.flow.outlines import GRID
-from napari_flowmag.flow.pyramid import blur, gradients, pool, resize, shading, smooth
+from napari_flowmag.flow.pyramid import blur, gradients, pool, resize, rise, shading, smooth
 from napari_flowmag.warp import sides
 
 EVIDENCE = (2.0, 4.0)
@@ -83,15 +83,15 @@ def significance(prepared: Prepared, second: Tensor, motion: Tensor) -> Tensor:
         borne_out = _gain(seen, local)
         left = (seen[:, 5:] - borne_out.clamp_min(0)).clamp_min(1e-12)
         noise = left / count
-        found = _rise(borne_out / noise, EVIDENCE)
+        found = rise(borne_out / noise, EVIDENCE)
         # Still in spite of what moves around it: that would explain less than standing still.
         differs = (local - wide).square().sum(1, keepdim=True)
         differs = differs / wide.square().sum(1, keepdim=True).clamp_min(1e-12)
-        follows = 1 - _rise(-_gain(seen, wide) / noise, AGAINST) * _rise(differs, APART)
+        follows = 1 - rise(-_gain(seen, wide) / noise, AGAINST) * rise(differs, APART)
         moves = torch.maximum(found, moves * follows)
         wide = torch.lerp(follows * wide, local, found)
     length = GRID * torch.hypot(motion[:, :1], motion[:, 1:])
-    unasked = torch.maximum(_rise(length, SURE), _rise(left.sqrt(), HEAVY))
+    unasked = torch.maximum(rise(length, SURE), rise(left.sqrt(), HEAVY))
     moves = torch.maximum(moves, unasked)
     height, width = sides(second)
     moves = F.interpolate(moves, scale_factor=GRID, mode="bilinear", align_corners=False)
@@ -114,8 +114,3 @@ def _gain(seen: Tensor, motion: Tensor) -> Tensor:
     xx, xy, yy, xt, yt, _ = seen.split_with_sizes([1] * 6, 1)
     x, y = motion.split_with_sizes([1, 1], 1)
     return -(x * (xx * x + 2 * (xy * y + xt)) + y * (yy * y + 2 * yt))
-
-
-def _rise(x: Tensor, ends: tuple[float, float]) -> Tensor:
-    """0 up to the first, 1 from the second on."""
-    return ((x - ends[0]) / (ends[1] - ends[0])).clamp(0, 1)
