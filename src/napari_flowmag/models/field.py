@@ -3,7 +3,8 @@
 Direct synthesis must learn to copy a picture before it can move it. This one measures the
 motion F from the reference to the frame, and reads the input pictures where the magnified
 motion α F says: sharpness, bit depth and any number of channels are kept, and a larger α is
-a longer displacement rather than something new to learn.
+a longer displacement rather than something new to learn. What noise makes of still places is
+set to zero (:mod:`napari_flowmag.models.significance`).
 
 A point x of the reference appears at ``y = x + α F(x)``. The *sampling field* v, with
 ``x = y + v(y)``, solves ``v(y) = -α F(y + v(y))`` by fixed-point iteration. It starts from

@@ -27,12 +27,12 @@ from napari_flowmag.flow.outlines import GRID
 from napari_flowmag.flow.pyramid import blur, gradients, pool, resize, rise, shading, smooth
 from napari_flowmag.warp import sides
 
-EVIDENCE = (2.0, 4.0)
-"""In σ²: what counts as chance below, in full above. The best of all motions of a window has 2 by
-chance, and more than 4 are asked of two parameters by Akaike's criterion."""
+EVIDENCE = (6.0, 12.0)
+"""In σ²: what counts as chance below, in full above. By the best of all its motions, one still
+window in twenty has more than 6 by chance, and one in four hundred more than 12."""
 
 AGAINST = (1.0, 2.0)
-"""The same, against the motion of a wider window."""
+"""The same, of what speaks against the motion of a wider window."""
 
 APART = (0.1, 0.5)
 """Share of its square by which motion differs from that of a wider window: up to the first it is
@@ -41,7 +41,7 @@ the same, from the second on another."""
 SURE = (0.5, 1.0)
 """Px: longer motion is none of noise."""
 
-HEAVY = (0.1, 0.2)
+HEAVY = (0.08, 0.16)
 """Noise, as a share of the picture's contrast, in which absence of evidence says little: from the
 second on the measured motion is taken as it is, which is too small rather than too large there."""
 
