@@ -77,11 +77,26 @@ def sample(
     # Non-contiguous views of a batch corrupted memory in grid_sample's backward pass on CPU.
     image, flow = image.contiguous(), flow.contiguous()
     height, width = sides(image)
-    position = identity_grid(*sides(flow), flow) + flow
-    scale = (2 / max(width - 1, 1), 2 / max(height - 1, 1))
-    factor = constant(scale, position.dtype, position.device)
-    grid = _readable(position.permute(0, 2, 3, 1) * factor - 1)
-    return F.grid_sample(image, grid, mode=mode, padding_mode=padding, align_corners=True)
+    places = _places(flow[:, 0], width, -1), _places(flow[:, 1], height, -2)
+    return F.grid_sample(image, _grid(*places), mode, padding, align_corners=True)
+
+
+def _places(way: Tensor, size: int, axis: int) -> Tensor:
+    """Where displacements along an axis lead: -1 is the first pixel, 1 the last."""
+    scale = 2 / max(size - 1, 1)
+    return _readable(torch.add(_along(way, axis) * scale - 1, way, alpha=scale))
+
+
+def _along(like: Tensor, axis: int) -> Tensor:
+    """Count pixels along the last axis (-1), or along that before it (-2)."""
+    count = torch.arange(sides(like)[axis], dtype=like.dtype, device=like.device)
+    return count if axis == -1 else count[:, None]
+
+
+def _grid(x: Tensor, y: Tensor) -> Tensor:
+    """Join places along the two axes, (B, H, W), as grid_sample reads them."""
+    # Planes rather than pairs in memory: joining them is 16 times as fast, reading as fast.
+    return torch.stack([x, y], 1).permute(0, 2, 3, 1)
 
 
 def _readable(position: Tensor) -> Tensor:
@@ -154,9 +169,8 @@ def sample_spline(coefficients: Tensor, flow: Tensor, margin: int = 0) -> Tensor
     upper, lower, down = _spline_reads(flow[:, 1], height, margin, -2)
 
     def read(x: Tensor, y: Tensor) -> Tensor:
-        # Planes rather than pairs in memory: joining them is 16 times as fast, reading as fast.
-        grid = torch.stack([x, y], 1).permute(0, 2, 3, 1)
-        return F.grid_sample(coefficients, grid, padding_mode="border", align_corners=True)
+        places = _grid(x, y)
+        return F.grid_sample(coefficients, places, padding_mode="border", align_corners=True)
 
     above = torch.lerp(read(left, upper), read(right, upper), across)
     below = torch.lerp(read(left, lower), read(right, lower), across)
@@ -185,18 +199,19 @@ def _spline_reads(way: Tensor, size: int, margin: int, axis: int) -> tuple[Tenso
     share : Tensor
         (B, 1, H, W) of the far one.
     """
-    here = torch.arange(sides(way)[axis], dtype=way.dtype, device=way.device)
-    position = way + (here if axis == -1 else here[:, None])
     beyond = max(margin - MARGIN, 0)
-    position = _readable(position.clamp(-beyond, size - 1 - 2 * margin + beyond))
+    position = (way + _along(way, axis)).clamp(-beyond, size - 1 - 2 * margin + beyond)
+    position = _readable(position)
     start = position.detach().floor()
     f = position - start
-    share = ((0.5 - f / 3) * f + 0.5) * f + 1 / 6
+    half = constant((0.5,), way.dtype, way.device)
+    sixth = constant((1 / 6,), way.dtype, way.device)
+    inner = torch.addcmul(half, f, torch.sub(half, f, alpha=1 / 3))
+    share = torch.addcmul(sixth, f, inner)  # 1/6 + f (1/2 + f (1/2 - f/3))
     scale = 2 / max(size - 1, 1)
     corner = start * scale + (margin * scale - 1)
-    rest = 1 - f
-    near = torch.addcdiv(corner, rest * rest * rest, 1 - share, value=-scale / 6)
-    far = torch.addcdiv(corner + scale, f * f * f, share, value=scale / 6)
+    near = torch.addcdiv(corner, (1 - f).pow(3), 1 - share, value=-scale / 6)
+    far = torch.addcdiv(corner + scale, f.pow(3), share, value=scale / 6)
     return near, far, share.unsqueeze(1)
 
 
@@ -224,18 +239,27 @@ def splat(values: Tensor, flow: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]
     # Of what is not finite, `part` keeps it; an index must be one.
     corner = position.detach().nan_to_num(0.0, 1e6, -1e6).floor()
     part = position - corner
+    columns = _arrivals(corner[:, 0], part[:, 0], width)
+    rows = _arrivals(corner[:, 1], part[:, 1], height)
     carried = torch.cat([values * weight, weight], 1).flatten(2)
     out = carried.new_zeros(batch, channels + 1, height * width)
-    for right in (0, 1):
-        for down in (0, 1):
-            share = (part[:, 0] if right else 1 - part[:, 0]) * (
-                part[:, 1] if down else 1 - part[:, 1]
-            )
-            x, y = corner[:, 0] + right, corner[:, 1] + down
-            inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
-            # Whole numbers first: float32 cannot count the pixels of very large pictures.
-            index = y.clamp(0, height - 1).long() * width + x.clamp(0, width - 1).long()
-            moved = carried * (share * inside).flatten(1).unsqueeze(1)
-            out = out.scatter_add(2, index.flatten(1).unsqueeze(1).expand_as(moved), moved)
+    for x, share_x in columns:
+        for y, share_y in rows:
+            # Whole numbers: float32 cannot count the pixels of very large pictures.
+            index = (y * width + x).flatten(1).unsqueeze(1)
+            moved = carried * (share_x * share_y).flatten(1).unsqueeze(1)
+            out = out.scatter_add(2, index.expand_as(moved), moved)
     out = out.view(batch, channels + 1, height, width)
     return out[:, :channels], out[:, channels:]
+
+
+def _arrivals(corner: Tensor, part: Tensor, size: int) -> list[tuple[Tensor, Tensor]]:
+    """Give the two pixels along an axis between which points arrive, and how much each gets.
+
+    Outside the picture that is nothing, of some pixel within it.
+    """
+    found = []
+    for at, share in ((corner, 1 - part), (corner + 1, part)):
+        inside = (at >= 0) & (at < size)
+        found.append((at.clamp(0, size - 1).long(), share * inside))
+    return found

@@ -43,7 +43,7 @@ def test_flow_and_gradient_are_those_of_basicsr(data: Path, spynet: SPyNet, wave
     found, gradient = flow.detach()[..., ::4, ::4], second.grad[..., ::4, ::4]
     torch.testing.assert_close(found, torch.from_numpy(stored["flow"]), atol=1e-4, rtol=1e-4)
     expected = torch.from_numpy(stored["grad_im2"])
-    torch.testing.assert_close(gradient, expected, atol=1e-6, rtol=1e-3)
+    torch.testing.assert_close(gradient, expected, atol=3e-6, rtol=1e-3)
 
 
 @torch.inference_mode()

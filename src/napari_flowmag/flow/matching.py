@@ -15,6 +15,9 @@ RADIUS = 4
 
 SCORES = (2 * RADIUS + 1) ** 2
 
+_BLOCK = 8
+"""Px along a block of vectors that are compared at once."""
+
 SHARPNESS = 16.0
 """By how much a perfect match outweighs an unrelated one, as a logarithm."""
 
@@ -128,8 +131,22 @@ def correlate(first: Tensor, second: Tensor) -> Tensor:
     Tensor
         (B, SCORES, h, w): inner products, row by row; 0 outside the picture.
     """
-    h, w = sides(first)
-    padded = F.pad(second, (RADIUS, RADIUS, RADIUS, RADIUS))
-    side = range(2 * RADIUS + 1)
-    scores = [(first * padded[..., i : i + h, j : j + w]).sum(1) for i in side for j in side]
-    return torch.stack(scores, 1)
+    # Blocks of vectors with all that is around them, by a matrix product each: a tenth of the
+    # operations that moving one picture over the other takes.
+    (batch, channels), (height, width) = first.shape[:2], sides(first)
+    right, below = -width % _BLOCK, -height % _BLOCK
+    rows, columns = (height + below) // _BLOCK, (width + right) // _BLOCK
+    first = F.pad(first, (0, right, 0, below))
+    second = F.pad(second, (RADIUS, RADIUS + right, RADIUS, RADIUS + below))
+    seen, side = _BLOCK + 2 * RADIUS, 2 * RADIUS + 1
+    here = first.unfold(2, _BLOCK, _BLOCK).unfold(3, _BLOCK, _BLOCK).permute(0, 2, 3, 4, 5, 1)
+    here = here.reshape(-1, _BLOCK**2, channels)
+    around = second.unfold(2, seen, _BLOCK).unfold(3, seen, _BLOCK).permute(0, 2, 3, 1, 4, 5)
+    with torch.autocast(first.device.type, enabled=False):
+        products = here @ around.reshape(-1, channels, seen**2)
+    # Of each vector those at its own place in the block and up to `side` px on.
+    steps = (_BLOCK * seen**2 + seen, seen**2 + 1, seen, 1)
+    size = (len(products), _BLOCK, _BLOCK, side, side)
+    scores = products.as_strided(size, (_BLOCK**2 * seen**2, *steps))
+    scores = scores.reshape(batch, rows, columns, _BLOCK, _BLOCK, SCORES).permute(0, 5, 1, 3, 2, 4)
+    return scores.reshape(batch, SCORES, height + below, width + right)[..., :height, :width]

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from napari_flowmag.device import constant
-from napari_flowmag.warp import identity_grid, sides
+from napari_flowmag.warp import sides
 
 
 class Level(NamedTuple):
@@ -41,7 +41,12 @@ def rise(x: Tensor, ends: tuple[float, float]) -> Tensor:
 
 def mean3(x: Tensor) -> Tensor:
     """Mean of 3×3 pixels, the border repeated."""
-    return _symmetric(x, [1 / 3, 1 / 3])
+    x = F.pad(x, (1, 1, 1, 1), mode="replicate")
+    for axis in (2, 3):
+        length = sides(x)[axis - 2] - 2
+        pair = x.narrow(axis, 0, length) + x.narrow(axis, 2, length)
+        x = pair.add_(x.narrow(axis, 1, length))
+    return x.mul_(1 / 9)
 
 
 def _symmetric(x: Tensor, weights: list[float]) -> Tensor:
@@ -57,7 +62,7 @@ def _symmetric(x: Tensor, weights: list[float]) -> Tensor:
         out = x.narrow(axis, reach, length) * weights[0]
         for k in range(1, reach + 1):
             pair = x.narrow(axis, reach - k, length) + x.narrow(axis, reach + k, length)
-            out = torch.add(out, pair, alpha=weights[k])
+            out.add_(pair, alpha=weights[k])
         x = out
     return x
 
@@ -127,7 +132,13 @@ def within(flow: Tensor) -> Tensor:
     """
     with torch.no_grad():
         height, width = sides(flow)
-        here = identity_grid(height, width, flow)
-        last = constant((width - 2, height - 2), flow.dtype, flow.device).view(1, 2, 1, 1)
-        inside = (here + flow.clamp(max=0) >= 1) & (here + flow.clamp(min=0) <= last)
-        return inside.all(1, keepdim=True).to(flow.dtype)
+        x = torch.arange(width, dtype=flow.dtype, device=flow.device)
+        y = torch.arange(height, dtype=flow.dtype, device=flow.device)[:, None]
+        inside = _inside(x, width) & _inside(y, height)
+        inside = inside & _inside(flow[:, 0] + x, width) & _inside(flow[:, 1] + y, height)
+        return inside.unsqueeze(1).to(flow.dtype)
+
+
+def _inside(position: Tensor, size: int) -> Tensor:
+    """Tell what lies between the second and the last but one pixel along an axis."""
+    return (position - (size - 1) / 2).abs() <= (size - 3) / 2
