@@ -69,9 +69,9 @@ def along_the_truth(clip: KnownClip, alpha: float) -> NDArray[np.float32]:
     prediction = torch.cat([motion, torch.zeros_like(motion[:, :1])], 1)
     factor = torch.full((len(frames),), alpha)
     with torch.inference_mode():
-        found = FieldMagnifier().render(
-            prediction, frames[:1].expand_as(frames).contiguous(), frames, factor
-        )
+        magnifier = FieldMagnifier()
+        shown = magnifier.show(frames[:1].expand_as(frames))
+        found = magnifier.render(prediction, shown, frames, factor)
     return np.moveaxis(found.numpy(), 1, -1)
 
 

@@ -69,10 +69,9 @@ def main() -> None:
                     "warp bilinear (DIS)": warp(reference, frame, factor),
                 }
                 for name, magnifier in magnifiers.items():
+                    shown = magnifier.show(reference)
                     prediction = magnifier.predict(states[name], frame, factor)
-                    outputs[name] = magnifier.render(prediction, reference, frame, factor).clamp(
-                        0, 1
-                    )
+                    outputs[name] = magnifier.render(prediction, shown, frame, factor).clamp(0, 1)
                 for method, output in outputs.items():
                     for name, flow in flows.items():
                         error = motion_error(flow(reference, output), inputs[name], alpha)

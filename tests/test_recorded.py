@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import threading
 import warnings
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -20,6 +21,7 @@ from napari_flowmag.models.base import MaskedAlpha
 from napari_flowmag.models.field import FieldMagnifier
 from napari_flowmag.recorded import Recorded
 from napari_flowmag.settings import MagnifySettings
+from napari_flowmag.synthetic.clips import disk_on_still_ground
 
 
 @pytest.fixture(scope="module")
@@ -40,16 +42,16 @@ def pictures(seed, height, width, channels=3):
     return picture, picture.roll(1, 3), picture.roll(-1, 2)
 
 
-def both(model, reference, frame, alpha, prepared):
+def both(model, shown, frame, alpha, prepared):
     prediction = model.predict(prepared, frame, alpha)
-    return prediction, model.render(prediction, reference, frame, alpha)
+    return prediction, model.render(prediction, shown, frame, alpha)
 
 
 def assert_same(model, magnifier, reference, frame, alpha):
     with torch.inference_mode():
-        prepared = magnifier.prepare(reference)
-        got = both(model, reference, frame, alpha, prepared)
-        want = both(magnifier, reference, frame, alpha, prepared)
+        prepared, shown = magnifier.prepare(reference), magnifier.show(reference)
+        got = both(model, shown, frame, alpha, prepared)
+        want = both(magnifier, shown, frame, alpha, prepared)
     for one, other in zip(got, want, strict=True):
         assert torch.equal(one, other)
 
@@ -89,8 +91,24 @@ def test_every_way_to_ask_for_a_magnification_has_its_own_recording(magnifier):
     for alpha in alphas(40, 56).values():
         for frame in frames:
             assert_same(model, magnifier, reference, frame, alpha)
-    assert len(model._recordings) == 8
+    # A number and maps; that masks become maps is no matter of the pictures.
+    made = Counter(name for name, _ in model._recordings)
+    assert made == {"predict": 4, "single": 2}
     assert None not in model._recordings.values()
+
+
+def test_outlines_are_recorded_where_there_are_any(magnifier):
+    model = Recorded(magnifier)
+    frames = disk_on_still_ground([(0, 0), (0.5, 0)], size=(288, 320), radius=30)
+    reference, frame = torch.from_numpy(frames).movedim(-1, 1).contiguous().split(1)
+    motion = torch.zeros(1, 3, 288, 320)
+    motion[:, :1, 120:170, 130:190] = 0.5
+    for alpha, drawn in ((1.0, 0), (10.0, 1), (12.0, 1)):
+        with torch.inference_mode():
+            shown, factor = magnifier.show(reference), torch.tensor([alpha])
+            found = model.render(motion, shown, frame, factor)
+            assert torch.equal(found, magnifier.render(motion, shown, frame, factor))
+        assert sum(name == "layers" for name, _ in model._recordings) == drawn
 
 
 def test_sizes_do_not_get_mixed_up(magnifier):
@@ -129,13 +147,14 @@ def test_the_magnifier_itself_stays_trainable(magnifier):
 
 def test_warnings_of_others_are_heard_while_it_records(magnifier, monkeypatch):
     reference, frame, _ = pictures(3, 40, 40)
-    model, predict = Recorded(magnifier), type(magnifier).predict
+    predict = type(magnifier).predict
 
     def warn(*inputs):
         warnings.warn("from another thread", UserWarning, stacklevel=2)
         return predict(*inputs)
 
     monkeypatch.setattr(type(magnifier), "predict", warn)
+    model = Recorded(magnifier)
     with pytest.warns(UserWarning, match="from another thread") as told, torch.inference_mode():
         model.predict(magnifier.prepare(reference), frame, torch.tensor([5.0]))
     assert {type(warning.message) for warning in told} == {UserWarning}

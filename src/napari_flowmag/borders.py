@@ -110,25 +110,40 @@ def continued(picture: Tensor, weights: Weights | None) -> Tensor:
     return torch.cat([above, wider, below], -2)
 
 
-def read_beyond(picture: Tensor, displacement: Tensor, weights: Weights | None) -> Tensor:
-    """Read pictures, and what may lie around them, at displaced positions, by cubic splines.
+def spline_beyond(picture: Tensor, weights: Weights | None) -> Tensor:
+    """Prepare pictures, and what may lie around them, for :func:`read_beyond`.
 
     Parameters
     ----------
     picture : Tensor
-        (B, C, H, W), or (1, C, H, W) for one that all displacements read.
-    displacement : Tensor
-        (B, 2, H, W) px.
+        (B, C, H, W).
     weights : tuple of Tensor, optional
         See :func:`continued`.
 
     Returns
     -------
     Tensor
+        (B, C, H + 2 · (BEYOND + MARGIN), W + 2 · (BEYOND + MARGIN)): coefficients of cubic
+        splines.
+    """
+    return spline_coefficients(continued(picture, weights))
+
+
+def read_beyond(coefficients: Tensor, displacement: Tensor) -> Tensor:
+    """Read pictures, and what may lie around them, at displaced positions, by cubic splines.
+
+    Parameters
+    ----------
+    coefficients : Tensor
+        From :func:`spline_beyond`.
+    displacement : Tensor
+        (B, 2, H, W) px.
+
+    Returns
+    -------
+    Tensor
         (B, C, H, W).
     """
-    coefficients = spline_coefficients(continued(picture, weights))
-    coefficients = coefficients.expand(len(displacement), -1, -1, -1)
     return sample_spline(coefficients, displacement, BEYOND + MARGIN)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import threading
 from collections.abc import Callable, Hashable
@@ -205,11 +206,13 @@ class Engine:
         alpha = _pad_alpha(strength.tensor(count, passes, self._store))
         kept = self._kept if key is not None else _Kept(self._kept.budget)
         still_motion = view.motion_image(still)
-        still = still.expand(count, -1, -1, -1)
+        show = functools.partial(self.magnifier.show, still)
         for _ in range(passes):
             motion = view.motion_image(moving)
             prediction = self._predict(kept, (key, view.channels), still_motion, motion, alpha)
-            moving = self._computes.render(prediction, still, moving, alpha)
+            # After what was prepared, which is more work where there is no room for both.
+            shown = _expand(kept.get(((key, view.channels), "shown"), show), count)
+            moving = self._computes.render(prediction, shown, moving, alpha)
             if moving.shape[1] > len(view.channels):  # one channel that was shown several times
                 moving = moving.mean(1, keepdim=True)
         return view.planes(moving[..., : size[0], : size[1]], allowed, frames.dtype)

@@ -12,7 +12,8 @@ import logging
 import threading
 import warnings
 from collections.abc import Callable, Hashable
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,12 +23,22 @@ from napari_flowmag.errors import Cancelled
 from napari_flowmag.models.base import Alpha, Magnifier, MaskedAlpha
 from napari_flowmag.nested import filled, parts, tensors
 
-_Replay = Callable[..., Tensor]
+_Act = Callable[..., tuple[Tensor, ...]]
 
 _torch: Any = torch._C  # not all of which is declared
 _jit: Any = torch.jit
 
 _logger = logging.getLogger(__name__)
+
+
+_NOTHING = torch.empty(0)
+
+
+class _Replay(NamedTuple):
+    """What gives the tensors that a method gave, and what it had them in."""
+
+    act: _Act
+    form: Any
 
 
 class Recorded:
@@ -38,25 +49,28 @@ class Recorded:
     Parameters
     ----------
     magnifier : Magnifier
-        Its ``recordable`` is true, its weights do not change as long as this is used, and each of
-        its methods is called with the same precision.
+        Has methods that are ``recordable``. Its weights do not change as long as this is used, and
+        each of its methods is called with the same precision.
     """
 
     def __init__(self, magnifier: Magnifier) -> None:
         # Recorded weights are constants, which must not ask for gradients.
         self._magnifier = copy.deepcopy(magnifier).requires_grad_(False)
+        self._methods = {name: getattr(self._magnifier, name) for name in magnifier.recordable}
+        for name in self._methods:
+            setattr(self._magnifier, name, partial(self._do, name))
         self._recordings: dict[Hashable, _Replay | None] = {}
         self._recording = threading.Lock()
 
     def predict(self, prepared: Any, frame: Tensor, alpha: Alpha) -> Tensor:
         """See :meth:`napari_flowmag.models.base.Magnifier.predict`."""
-        return self._do("predict", prepared, frame, alpha)
+        return self._magnifier.predict(prepared, frame, alpha)
 
-    def render(self, prediction: Tensor, reference: Tensor, frame: Tensor, alpha: Alpha) -> Tensor:
+    def render(self, prediction: Tensor, shown: Any, frame: Tensor, alpha: Alpha) -> Tensor:
         """See :meth:`napari_flowmag.models.base.Magnifier.render`."""
-        return self._do("render", prediction, reference, frame, alpha)
+        return self._magnifier.render(prediction, shown, frame, alpha)
 
-    def _do(self, name: str, *inputs: Any) -> Tensor:
+    def _do(self, name: str, *inputs: Any) -> Any:
         given = list(tensors(inputs))
         key = (name, _form(inputs))
         if key not in self._recordings:
@@ -65,23 +79,26 @@ class Recorded:
                     self._recordings[key] = self._record(name, inputs, given)
         replay = self._recordings[key]
         if replay is None:
-            result: Tensor = getattr(self._magnifier, name)(*inputs)
-            return result
+            return self._methods[name](*inputs)
         with _jit.optimized_execution(False):  # which would run slowly twice to learn little
-            return replay(*given)
+            return filled(replay.form, iter(replay.act(*given)))
 
     def _record(self, name: str, inputs: tuple[Any, ...], given: list[Tensor]) -> _Replay | None:
         """Return what replays a method, or None where torch cannot."""
+        form = None
 
-        def act(*others: Tensor) -> Tensor:
-            result: Tensor = getattr(self._magnifier, name)(*filled(inputs, iter(others)))
-            return result
+        def act(*others: Tensor) -> tuple[Tensor, ...]:
+            nonlocal form
+            result = self._methods[name](*filled(inputs, iter(others)))
+            found = tuple(tensors(result))
+            form = filled(result, iter([_NOTHING] * len(found)))
+            return found
 
         # That sizes become constants is what is wanted. For good, as what puts filters back does so
         # for all threads, whatever they have set meanwhile.
         warnings.filterwarnings("ignore", category=_jit.TracerWarning)
         try:
-            return _replay_of(act, given)
+            return _Replay(_replay_of(act, given), form)
         except Cancelled:
             raise
         except Exception as error:  # whatever torch's recorder, which it gives up, comes to raise
@@ -91,11 +108,11 @@ class Recorded:
             return None
 
 
-def _replay_of(act: Callable[..., Tensor], given: list[Tensor]) -> _Replay:
+def _replay_of(act: _Act, given: list[Tensor]) -> _Act:
     # Not torch.jit.trace, which never frees the 50 MB that a recording takes.
     graph, *_ = _torch._create_graph_by_tracing(act, tuple(given), lambda _: "", True, False)
     _torch._jit_pass_constant_pooling(graph)
-    replay: _Replay = _torch._create_function_from_graph("recorded", graph)
+    replay: _Act = _torch._create_function_from_graph("recorded", graph)
     return replay
 
 

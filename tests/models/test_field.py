@@ -183,10 +183,11 @@ def test_motion_seen_in_one_channel_moves_all(
     many = [torch.cat([x, y], 1) for x, y in ((reference, other_reference), (frame, other_frame))]
     seen = learned.prepare(reference[:, :1])
     prediction = learned.predict(seen, frame[:, :1], a(5))
-    found = learned.render(prediction, *many, a(5))
+    found = learned.render(prediction, learned.show(many[0]), many[1], a(5))
     assert found.shape == (1, 6, 64, 64)
     for k in range(6):
-        single = learned.render(prediction, many[0][:, [k]], many[1][:, [k]], a(5))
+        shown = learned.show(many[0][:, [k]])
+        single = learned.render(prediction, shown, many[1][:, [k]], a(5))
         torch.testing.assert_close(found[:, [k]], single)
     np.testing.assert_allclose(moved(many[0], found), [1.5, -1.0], rtol=0.1)
 
@@ -196,10 +197,12 @@ def test_values_are_those_of_the_camera(learned: FieldMagnifier) -> None:
     """Whatever they are: nothing is cut off at 0 or 1, and steps of 16 bits survive."""
     reference, frame = clip((0.3, -0.2))
     prediction = learned.predict(learned.prepare(reference), frame, a(5))
-    expected = learned.render(prediction, reference, frame, a(5))
-    counts = learned.render(prediction, 60_000 * reference - 500, 60_000 * frame - 500, a(5))
+    expected = learned.render(prediction, learned.show(reference), frame, a(5))
+    shown = learned.show(60_000 * reference - 500)
+    counts = learned.render(prediction, shown, 60_000 * frame - 500, a(5))
     torch.testing.assert_close(counts, 60_000 * expected - 500, atol=0.1, rtol=0)
-    double = learned.render(prediction.double(), reference.double(), frame.double(), a(5).double())
+    shown = learned.show(reference.double())
+    double = learned.render(prediction.double(), shown, frame.double(), a(5).double())
     torch.testing.assert_close(double.float(), expected, atol=1e-4, rtol=0)
 
 
@@ -364,6 +367,6 @@ def test_a_reference_that_all_frames_share_is_read_as_if_each_had_its_own(learne
     own, shared = reference.repeat(3, 1, 1, 1), reference.expand(3, -1, -1, -1)
     with torch.inference_mode():
         prediction = learned.predict(learned.prepare(own), frame, alpha)
-        exact = learned.render(prediction, own, frame, alpha)
-        found = learned.render(prediction, shared, frame, alpha)
+        exact = learned.render(prediction, learned.show(own), frame, alpha)
+        found = learned.render(prediction, learned.show(shared), frame, alpha)
     torch.testing.assert_close(found, exact, rtol=0, atol=0)

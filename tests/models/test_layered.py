@@ -12,10 +12,17 @@ from torch import Tensor
 
 from napari_flowmag.models.base import MaskedAlpha
 from napari_flowmag.models.field import FieldMagnifier
-from napari_flowmag.models.layered import layered
+from napari_flowmag.models.layered import layered, outlines
 from napari_flowmag.synthetic.clips import disk_coverage, disk_on_still_ground
 
 SIZE, RADIUS, SHIFT = (128, 128), 30.0, 0.3
+
+
+def layers(
+    single: Tensor, reference: Tensor, frame: Tensor, field: Tensor, motion: Tensor, factor: Tensor
+) -> Tensor:
+    found = outlines(motion, factor)
+    return layered(single, reference, frame, field, motion, factor, found)
 
 
 def once(value: float) -> Tensor:
@@ -74,9 +81,10 @@ def rendered(
 ) -> tuple[Tensor, Tensor]:
     """Return the magnified frame, and what it is without layers."""
     factor, magnifier = torch.tensor([alpha]), FieldMagnifier()
-    found = magnifier.render(prediction, frames[:1], frames[1:2], factor)
+    shown = magnifier.show(frames[:1])
+    found = magnifier.render(prediction, shown, frames[1:2], factor)
     monkeypatch.setattr("napari_flowmag.models.field.layered", lambda single, *_: 0 * single)
-    return found, magnifier.render(prediction, frames[:1], frames[1:2], factor)
+    return found, magnifier.render(prediction, shown, frames[1:2], factor)
 
 
 @torch.inference_mode()
@@ -137,7 +145,7 @@ def test_there_is_one_layer_where(motion: str, factor: float) -> None:
         "far": 10 * soft_motion(),
     }
     shown = picture()
-    change = layered(shown, shown, shown, torch.zeros(1, 2, *SIZE), motions[motion], once(factor))
+    change = layers(shown, shown, shown, torch.zeros(1, 2, *SIZE), motions[motion], once(factor))
     if motion == "smoothly":  # at the border there is less to tell outlines by
         change = change[..., 16:-16, 16:-16]
     assert not change.any()
@@ -152,7 +160,7 @@ def test_nothing_is_drawn_that_is_not_near(
 ) -> None:
     single, before, shown = (picture((height, width), channels, seed + k) for k in range(3))
     motion = 2 * picture((height, width), 2, seed + 3) - 1
-    found = single + layered(single, before, shown, -factor * motion, motion, once(factor))
+    found = single + layers(single, before, shown, -factor * motion, motion, once(factor))
     assert found.shape == single.shape
     rows, columns = np.pad(single[0].numpy(), ((0, 0), (1, 1), (1, 1)), mode="edge"), (3, 3)
     near = np.lib.stride_tricks.sliding_window_view(rows, columns, (1, 2))
@@ -166,10 +174,10 @@ def test_samples_of_a_batch_do_not_mix() -> None:
     motion = torch.cat([soft_motion(), -0.5 * soft_motion()])
     factor = torch.tensor([8.0, 19.0]).view(2, 1, 1, 1)
     field = -factor * motion
-    both = layered(shown, shown, shown, field, motion, factor)
+    both = layers(shown, shown, shown, field, motion, factor)
     assert both.flatten(1).any(1).all()
     for i in range(2):
-        alone = layered(*(x[i : i + 1] for x in (shown, shown, shown, field, motion, factor)))
+        alone = layers(*(x[i : i + 1] for x in (shown, shown, shown, field, motion, factor)))
         torch.testing.assert_close(both[i : i + 1], alone, atol=1e-6, rtol=0)
 
 
@@ -177,7 +185,7 @@ def test_samples_of_a_batch_do_not_mix() -> None:
 def test_channels_are_layered_alike() -> None:
     shown, motion = picture(channels=1), soft_motion()
     twice = torch.cat([shown, 1000 * shown], 1)
-    change = layered(twice, twice, twice, -9 * motion, motion, once(9))
+    change = layers(twice, twice, twice, -9 * motion, motion, once(9))
     torch.testing.assert_close(1000 * change[:, :1], change[:, 1:], atol=0.01, rtol=1e-3)
 
 
@@ -185,9 +193,9 @@ def test_channels_are_layered_alike() -> None:
 def test_a_map_of_factors_is_a_factor_in_each_place() -> None:
     shown, motion = picture(), soft_motion()
     field = -9 * motion
-    whole = layered(shown, shown, shown, field, motion, once(9))
+    whole = layers(shown, shown, shown, field, motion, once(9))
     factors = torch.full((1, 1, *SIZE), 9.0)
-    everywhere = layered(shown, shown, shown, field, motion, factors)
+    everywhere = layers(shown, shown, shown, field, motion, factors)
     torch.testing.assert_close(whole, everywhere, atol=1e-5, rtol=0)
 
 
@@ -198,7 +206,8 @@ def test_what_lies_outside_a_mask_is_the_frame() -> None:
     mask = torch.zeros(1, 1, *SIZE)
     mask[..., :64] = 1  # half of the disk
     alpha = MaskedAlpha(torch.tensor([10.0]), mask)
-    found = FieldMagnifier().render(prediction, frames[:1], frames[1:2], alpha)
+    magnifier = FieldMagnifier()
+    found = magnifier.render(prediction, magnifier.show(frames[:1]), frames[1:2], alpha)
     torch.testing.assert_close(found[..., 70:], frames[1:2, ..., 70:], atol=1e-4, rtol=0)
 
 
@@ -210,7 +219,7 @@ def test_gradients_say_what_motion_changes(front: str) -> None:
     def error(times: Tensor) -> Tensor:
         field, motion = -18 * towards, times * towards
         single = frames[2:] + 0.1 * picture(channels=frames.shape[1]).double()
-        change = layered(single, frames[:1], frames[1:2], field, motion, once(18).double())
+        change = layers(single, frames[:1], frames[1:2], field, motion, once(18).double())
         return (single + change - frames[2:]).square().sum()
 
     times = once(1).double().requires_grad_()
@@ -225,7 +234,7 @@ def test_gradients_of_torn_motion_are_finite() -> None:
     shown = picture()
     motion = (2 * picture(channels=2, seed=1) - 1).requires_grad_()
     motion.data[..., :40] = 0
-    layered(shown, shown, shown, -9 * motion, motion, once(9)).square().sum().backward()
+    layers(shown, shown, shown, -9 * motion, motion, once(9)).square().sum().backward()
     assert motion.grad is not None
     assert motion.grad.isfinite().all()
     assert motion.grad.any()

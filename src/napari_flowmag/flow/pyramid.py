@@ -9,7 +9,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from napari_flowmag.device import constant
 from napari_flowmag.warp import sides
 
 

@@ -3,9 +3,9 @@
 The engine calls a magnifier in three steps, so that work is shared and pictures can be cut
 into tiles:
 
-1. ``prepare(reference)``: once for a clip (and tile),
+1. ``prepare(reference)``, once for a clip and tile, and ``show(reference)``, once for a clip,
 2. ``predict(prepared, frame, alpha)``: once for a frame and tile; the results are blended,
-3. ``render(prediction, reference, frame, alpha)``: once for a whole frame.
+3. ``render(prediction, shown, frame, alpha)``: once for a whole frame.
 
 ``alpha`` is an :data:`Alpha` everywhere: a tensor of shape (B,) or (B, 1, H, W), or a
 :class:`MaskedAlpha` where a (soft) mask says how much of the magnification a pixel gets.
@@ -96,9 +96,9 @@ class Magnifier(nn.Module, ABC):
         Names of the submodules that turn features into the prediction.
     light : bool
         Whether frames are worth magnifying side by side on a CPU: from several threads at once.
-    recordable : bool
-        Whether its operations depend on the sizes of its inputs alone, not on their numbers, so
-        that they can be replayed (:mod:`napari_flowmag.recorded`).
+    recordable : tuple of str
+        Names of methods whose operations depend on the sizes of their inputs alone, not on their
+        numbers, so that they can be replayed (:mod:`napari_flowmag.recorded`).
     trainable : bool
         Whether its weights may be trained; else they are part of a method.
     """
@@ -110,7 +110,7 @@ class Magnifier(nn.Module, ABC):
     context: int
     decoder: tuple[str, ...] = ()
     light: bool = False
-    recordable: bool = False
+    recordable: tuple[str, ...] = ()
     trainable: bool = True
 
     @abstractmethod
@@ -147,16 +147,33 @@ class Magnifier(nn.Module, ABC):
             (B, K, H, W); maps of overlapping tiles may be blended linearly.
         """
 
+    def show(self, reference: Tensor) -> Any:
+        """Compute what drawing needs of the reference alone, once for a clip.
+
+        Parameters
+        ----------
+        reference : Tensor
+            (B, C, H, W); where ``channels`` is None, any number of channels and any values.
+
+        Returns
+        -------
+        Any
+            As from :meth:`prepare`; the reference itself unless a magnifier says otherwise.
+        """
+        return reference
+
     @abstractmethod
-    def render(self, prediction: Tensor, reference: Tensor, frame: Tensor, alpha: Alpha) -> Tensor:
+    def render(self, prediction: Tensor, shown: Any, frame: Tensor, alpha: Alpha) -> Tensor:
         """Make the magnified picture of the whole frame.
 
         Parameters
         ----------
         prediction : Tensor
             (B, K, H, W) from :meth:`predict`.
-        reference, frame : Tensor
-            (B, C, H, W); where ``channels`` is None, any number of channels and any values.
+        shown : Any
+            From :meth:`show`.
+        frame : Tensor
+            (B, C, H, W), channels and values like the reference's.
         alpha : Alpha
             Magnification.
 
@@ -182,4 +199,4 @@ class Magnifier(nn.Module, ABC):
             The magnified frame, (B, C, H, W).
         """
         prediction = self.predict(self.prepare(reference), frame, alpha)
-        return self.render(prediction, reference, frame, alpha)
+        return self.render(prediction, self.show(reference), frame, alpha)

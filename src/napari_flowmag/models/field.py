@@ -21,17 +21,17 @@ Trained by the paper's loss (Eq. 3 to 5), which does not care how the picture is
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from napari_flowmag.borders import border_weights, read_beyond
+from napari_flowmag.borders import Weights, border_weights, read_beyond, spline_beyond
 from napari_flowmag.flow.gauss_newton import STEPS, GaussNewtonFlow, Prepared
 from napari_flowmag.flow.pyramid import pool, resize
 from napari_flowmag.models.base import Alpha, Magnifier, broadcast_alpha
-from napari_flowmag.models.layered import layered
+from napari_flowmag.models.layered import Outlines, drawn_in, layered, outlines
 from napari_flowmag.models.significance import significance
 from napari_flowmag.warp import sample, sides, splat
 
@@ -48,6 +48,38 @@ SETTLED = 0.5
 """By how much (px) the last round may still change a field that counts as found."""
 
 
+class Shown(NamedTuple):
+    """What is computed once of a reference that is drawn."""
+
+    picture: Tensor
+    weights: Weights | None
+    coefficients: Tensor
+
+
+class Single(NamedTuple):
+    """A frame moved by one displacement a pixel.
+
+    Attributes
+    ----------
+    picture : Tensor
+        (B, C, H, W).
+    field : Tensor
+        (B, 2, H, W) px: where it was read in the frame.
+    motion : Tensor
+        (B, 2, H, W) px from the reference, as measured, at each point of the frame.
+    beyond : Tensor
+        (B, 1, H, W) or (B, 1, 1, 1) in [0, 1]: 0 where the frame keeps its own motion, α = 1.
+    outlines : Outlines
+        Where it is not enough.
+    """
+
+    picture: Tensor
+    field: Tensor
+    motion: Tensor
+    beyond: Tensor
+    outlines: Outlines
+
+
 class FieldMagnifier(Magnifier):
     """Sampling-field magnifier.
 
@@ -62,7 +94,8 @@ class FieldMagnifier(Magnifier):
     channels = None
     decoder = ("flow.updates", "maps")
     context = 128
-    light = recordable = True
+    light = True
+    recordable = ("predict", "single", "layers")
 
     def __init__(
         self,
@@ -90,9 +123,25 @@ class FieldMagnifier(Magnifier):
         motion = estimate.flow - ((1 - moves) * estimate.flow).detach()
         return torch.cat([motion, estimate.maps.sigmoid()], 1)
 
-    def render(self, prediction: Tensor, reference: Tensor, frame: Tensor, alpha: Alpha) -> Tensor:
+    def show(self, reference: Tensor) -> Shown:
+        """Spline of the reference, and how it may go on beyond its border."""
+        weights = border_weights(reference)
+        return Shown(reference, weights, spline_beyond(reference, weights))
+
+    def render(self, prediction: Tensor, shown: Shown, frame: Tensor, alpha: Alpha) -> Tensor:
         """Read reference and frame along the sampling field; any channels, any values."""
         factor = broadcast_alpha(alpha).to(prediction)
+        moved = self.single(prediction, shown, frame, factor)
+        area = drawn_in(moved.outlines, factor - 1, sides(frame))
+        if area is None:
+            return moved.picture
+        parts = moved.picture, shown.picture, frame, moved.field, moved.motion, factor - 1
+        found = Outlines(*map(area.cut_small, moved.outlines))
+        change = self.layers(*map(area.cut, parts), found)
+        return moved.picture + area.put(area.cut(moved.beyond) * change, moved.picture)
+
+    def single(self, prediction: Tensor, shown: Shown, frame: Tensor, factor: Tensor) -> Single:
+        """Move all by one displacement a pixel."""
         measured, further = prediction[:, :2], factor - 1
         field = sampling_field(factor * measured)
         if factor.shape[-2:] != (1, 1):
@@ -100,19 +149,22 @@ class FieldMagnifier(Magnifier):
         there = sample(prediction, field)
         motion, share = there[:, :2], there[:, 2:]
         # At α = 1 the frame itself is the answer, at α = 0 the reference.
-        share = torch.where(factor < 1, 1 - factor, share * (factor - 1).clamp(0, 1))
-        shared = _one(reference)
-        weights = border_weights(shared)
-        from_reference = read_beyond(shared, field, weights)
+        beyond = (factor - 1).clamp(0, 1)
+        share = torch.where(factor < 1, 1 - factor, share * beyond)
+        from_reference = read_beyond(shown.coefficients, field)
         # Where rounds did not converge, field + α F is not 0. Near α = 1 the frame is read as if
         # they had: at α = 1 exactly where it is, however torn the motion.
         missing = (2 - factor).clamp(0, 1) * (field + factor * motion)
         in_frame = field + motion - missing
-        from_frame = read_beyond(frame, in_frame, weights)
-        single = share * from_reference + (1 - share) * from_frame
+        from_frame = read_beyond(spline_beyond(frame, shown.weights), in_frame)
+        picture = share * from_reference + (1 - share) * from_frame
         # The frame has made its motion once; on its own grid that is, by little, elsewhere.
-        change = layered(single, reference, frame, in_frame, sample(measured, -measured), further)
-        return single + (factor - 1).clamp(0, 1) * change
+        in_place = sample(measured, -measured)
+        return Single(picture, in_frame, in_place, beyond, outlines(in_place, further))
+
+    def layers(self, *seen: Any) -> Tensor:
+        """See :func:`~napari_flowmag.models.layered.layered`; a method, to be recorded."""
+        return layered(*seen)
 
 
 def sampling_field(displacement: Tensor, rounds: int = ROUNDS) -> Tensor:
@@ -181,8 +233,3 @@ def _start(small: Tensor) -> Tensor:
         covered = (2 * covered - 0.5).clamp(0, 1) * (arrived[:, 3:] > 1e-3)
         filled = covered * mean + (1 - covered) * coarse
     return filled
-
-
-def _one(picture: Tensor) -> Tensor:
-    """Return a picture that all of a batch share only once."""
-    return picture if picture.stride(0) else picture[:1]

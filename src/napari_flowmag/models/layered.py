@@ -12,11 +12,14 @@ the outline of, so that on it the frames differ as the motion of that in front w
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from napari_flowmag.flow.pyramid import blur, gradients, mean3, pool, resize, rise
+from napari_flowmag.models.area import Area, area_of
 from napari_flowmag.warp import sample, sides
 
 SHARE = 0.75
@@ -59,6 +62,57 @@ _ROUNDS = 4
 """Fixed-point rounds for the sampling field of a layer, whose motion is smooth."""
 
 
+class Outlines(NamedTuple):
+    """Where two motions meet, at half the resolution.
+
+    Attributes
+    ----------
+    share : Tensor
+        (B, 1, h, w) in [0, 1]: 0 where there is one motion alone.
+    motion, size, highest, apart : Tensor
+        Motion of the frame's points and its size (px of the frame), the largest size around each
+        pixel, and by how much sizes differ there.
+    """
+
+    share: Tensor
+    motion: Tensor
+    size: Tensor
+    highest: Tensor
+    apart: Tensor
+
+
+def outlines(motion: Tensor, factor: Tensor) -> Outlines:
+    """Find where two motions meet.
+
+    Parameters
+    ----------
+    motion : Tensor
+        (B, 2, H, W) px from the reference, as measured, at each point of the frame.
+    factor : Tensor
+        (B, 1, 1, 1) or (B, 1, H, W): how many times their motion the points are to go.
+    """
+    # Motion of layers, and colours under others, are smooth: half the resolution does.
+    small = pool(motion, 2)
+    at = small.detach()  # where there are two is a choice: no gradient
+    size = torch.hypot(at[:, :1], at[:, 1:])
+    highest, lowest = _highest(size, _AROUND), -_highest(-size, _AROUND)
+    apart = highest - lowest
+    near_by = _highest(size, _NEAR) + _highest(-size, _NEAR)
+    most = _highest(near_by, _AROUND - _NEAR + 1)  # of all such windows within the wide one
+    abrupt = rise(most / apart.clamp_min(1e-6), _ABRUPT)
+    known = 1 - rise(_highest(apart, _AROUND), MEASURED)
+    share = rise(_small(factor) * apart, APART) * abrupt * known
+    return Outlines(share, small, size, highest, apart)
+
+
+def drawn_in(found: Outlines, factor: Tensor, size: tuple[int, int]) -> Area | None:
+    """Give the part of pictures of a size that two layers may change; None: no part of it.
+
+    `factor` as for :func:`outlines`.
+    """
+    return area_of(found.share, (_small(factor) * found.highest).abs(), size)
+
+
 def layered(
     single: Tensor,
     reference: Tensor,
@@ -66,6 +120,7 @@ def layered(
     field: Tensor,
     motion: Tensor,
     factor: Tensor,
+    found: Outlines,
 ) -> Tensor:
     """Say what changes in a moved frame if it moves in two layers where it has outlines.
 
@@ -78,10 +133,10 @@ def layered(
         (B, C, H, W): the frame is what moves.
     field : Tensor
         (B, 2, H, W) px: the single sampling field.
-    motion : Tensor
-        (B, 2, H, W) px from the reference, as measured, at each point of the frame.
-    factor : Tensor
-        (B, 1, 1, 1) or (B, 1, H, W): how many times their motion the points are to go.
+    motion, factor : Tensor
+        As for :func:`outlines`.
+    found : Outlines
+        From :func:`outlines`.
 
     Returns
     -------
@@ -89,23 +144,24 @@ def layered(
         (B, C, H, W), to be added to `single`. Gradients pass, but not by the choice of where there
         are two layers and which is in front.
     """
-    moved, outline = _moved(reference, frame, motion, factor)
+    moved, outline = _moved(reference, frame, motion, factor, found)
     # Both are read linearly, so that what that blurs is no change.
     change = moved - sample(frame, field)
     lowest, highest = -_highest(-single, 3), _highest(single, 3)
     return SHARE * outline * (change + single).clamp(lowest, highest).sub(single)
 
 
+def _small(factor: Tensor) -> Tensor:
+    return factor if factor.shape[-2:] == (1, 1) else pool(factor, 2)
+
+
 def _moved(
-    reference: Tensor, frame: Tensor, motion: Tensor, factor: Tensor
+    reference: Tensor, frame: Tensor, motion: Tensor, factor: Tensor, found: Outlines
 ) -> tuple[Tensor, Tensor]:
     """Give the frame moved in two layers, and where it has an outline: (B, 1, H, W) in [0, 1]."""
     channels = frame.shape[1]
-    # Motion of layers, and colours under others, are smooth: half the resolution does.
-    small = pool(motion, 2)
-    if factor.shape[-2:] != (1, 1):
-        factor = pool(factor, 2)
-    far, near, outline = _two_motions(small, factor)
+    small, outline, factor = found.motion, found.share, _small(factor)
+    far, near = _two_motions(found)
     coverage = _coverage(reference, frame, motion, far, near, outline)
     covered, shown = pool(coverage, 2), pool(frame, 2)
     anywhere = outline <= 0
@@ -135,20 +191,12 @@ def _explained(
     return torch.addcmul(front, coverage, missing), torch.addcmul(back, hidden, missing)
 
 
-def _two_motions(small: Tensor, factor: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Give the farther and the shorter motion around each pixel, and where there are two."""
-    at = small.detach()  # where there are two is a choice: no gradient
-    size = torch.hypot(at[:, :1], at[:, 1:])
-    highest, lowest = _highest(size, _AROUND), -_highest(-size, _AROUND)
-    apart = highest - lowest
-    near_by = _highest(size, _NEAR) + _highest(-size, _NEAR)
-    most = _highest(near_by, _AROUND - _NEAR + 1)  # of all such windows within the wide one
-    abrupt = rise(most / apart.clamp_min(1e-6), _ABRUPT)
-    known = 1 - rise(_highest(apart, _AROUND), MEASURED)
-    outline = rise(factor * apart, APART) * abrupt * known
+def _two_motions(found: Outlines) -> tuple[Tensor, Tensor]:
+    """Give the farther and the shorter motion around each pixel."""
+    _, small, size, highest, apart = found
     far = _spread(small, size >= highest - _ALIKE * apart, coarse=True)
-    near = _spread(small, size <= lowest + _ALIKE * apart, coarse=True)
-    return resize(far, small), resize(near, small), outline
+    near = _spread(small, size <= highest - (1 - _ALIKE) * apart, coarse=True)
+    return resize(far, small), resize(near, small)
 
 
 def _coverage(

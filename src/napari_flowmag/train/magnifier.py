@@ -80,7 +80,7 @@ class MagnifierTask:
         reference, frame, motion, alpha = self._asked(batch)
         seen = batch.get("noisy_reference", reference), batch.get("noisy_frame", frame)
         prediction = self.module.predict(self.module.prepare(seen[0]), seen[1], alpha)
-        magnified = self.module.render(prediction, *seen, alpha)
+        magnified = self.module.render(prediction, self.module.show(seen[0]), seen[1], alpha)
         # Sub-pixel motion needs full precision, whatever the module computes in.
         with torch.autocast(frame.device.type, enabled=False):
             terms = self.objective(magnified.float(), reference, frame, alpha, motion)
