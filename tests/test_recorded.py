@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import threading
 import warnings
+import weakref
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
@@ -134,6 +135,14 @@ def test_threads_wait_for_one_recording(magnifier, monkeypatch):
         for work in works:
             work.result()
     assert len(made) == 2  # predict and render
+
+
+def test_recordings_go_at_once(magnifier):
+    reference, frame, _ = pictures(3, 40, 40)
+    model = Recorded(magnifier)
+    assert_same(model, magnifier, reference, frame, torch.tensor([5.0]))
+    model, there = None, weakref.ref(model)
+    assert there() is None
 
 
 def test_the_magnifier_itself_stays_trainable(magnifier):

@@ -11,6 +11,7 @@ import copy
 import logging
 import threading
 import warnings
+import weakref
 from collections.abc import Callable, Hashable
 from functools import partial
 from typing import Any, NamedTuple
@@ -29,7 +30,6 @@ _torch: Any = torch._C  # not all of which is declared
 _jit: Any = torch.jit
 
 _logger = logging.getLogger(__name__)
-
 
 _NOTHING = torch.empty(0)
 
@@ -57,8 +57,9 @@ class Recorded:
         # Recorded weights are constants, which must not ask for gradients.
         self._magnifier = copy.deepcopy(magnifier).requires_grad_(False)
         self._methods = {name: getattr(self._magnifier, name) for name in magnifier.recordable}
+        this = weakref.proxy(self)  # or recordings would stay until garbage is collected
         for name in self._methods:
-            setattr(self._magnifier, name, partial(self._do, name))
+            setattr(self._magnifier, name, partial(Recorded._do, this, name))
         self._recordings: dict[Hashable, _Replay | None] = {}
         self._recording = threading.Lock()
 
