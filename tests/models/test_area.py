@@ -53,7 +53,7 @@ def test_how_far_things_move_counts_where_they_are() -> None:
     small[..., 20:60, 20:60] = 1
     reach[..., 200:, 200:] = 300  # of what is not drawn
     assert area_of(small, reach, (512, 512)) == (slice(0, 256), slice(0, 256))
-    reach[..., 30, 30] = 200
+    reach[..., 30, 30] = float("inf")
     assert area_of(small, reach, (512, 512)) == (slice(0, 512), slice(0, 512))
 
 

@@ -69,7 +69,7 @@ def area_of(small: Tensor, reach: Tensor, size: tuple[int, int]) -> Area | None:
     seen = (small > 0).amax((0, 1))
     if not seen.any():
         return None
-    margin = _CONTEXT + int(reach[small > 0].max())
+    margin = _CONTEXT + int(reach[small > 0].max().clamp(max=max(size)))
     return Area(*(_piece(seen.any(1 - axis), margin, size[axis]) for axis in (0, 1)))
 
 
