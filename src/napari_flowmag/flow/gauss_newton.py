@@ -34,7 +34,7 @@ from napari_flowmag.flow.pyramid import (
     shading,
     smooth,
 )
-from napari_flowmag.flow.steps import Update, products, step
+from napari_flowmag.flow.steps import Evidence, Update, products, step
 from napari_flowmag.warp import sides
 
 # Levels have pictures of 1/32, 1/16, 1/8, 1/4, 1/2 and full resolution; here are the px of these
@@ -78,6 +78,8 @@ class Estimate(NamedTuple):
         training.
     matches : Matches
         What was found by matching; for training.
+    seen : Evidence
+        What the last step saw.
     """
 
     flow: Tensor
@@ -86,6 +88,7 @@ class Estimate(NamedTuple):
     shares: Tensor
     steps: list[Tensor]
     matches: Matches
+    seen: Evidence
 
 
 class GaussNewtonFlow(nn.Module):
@@ -99,7 +102,7 @@ class GaussNewtonFlow(nn.Module):
         Channels of the reference frame's features.
     steps : sequence of int
         Gauss–Newton steps at each of the six levels, coarsest first: pictures at 1/32, 1/16,
-        1/8, 1/4, 1/2 and full resolution.
+        1/8, 1/4, 1/2 and full resolution; at the last one or more.
     """
 
     architecture = "gauss_newton"
@@ -112,8 +115,10 @@ class GaussNewtonFlow(nn.Module):
         steps: tuple[int, ...] = STEPS,
     ) -> None:
         super().__init__()
-        if len(steps) != len(LEVELS) or min(steps) < 0:
-            raise ValueError(f"steps = {steps}: give {len(LEVELS)} numbers of steps")
+        if len(steps) != len(LEVELS) or min(steps) < 0 or not steps[-1]:
+            raise ValueError(
+                f"steps = {steps}: give {len(LEVELS)} numbers of steps, the last 1 or more"
+            )
         self.config: dict[str, Any] = {"width": width, "context": context, "steps": list(steps)}
         self.schedule, self.width = tuple(steps), width
         self.updates = nn.ModuleList(Update(width, context) for _ in LEVELS)
@@ -201,14 +206,14 @@ class GaussNewtonFlow(nn.Module):
                 steps.append(flow)
             for _ in range(count):
                 flow = flow.detach() if detach else flow
-                seen = products(prepared.pictures[i], prepared.levels[i], pyramid[i], flow, ratio)
-                flow, hidden = step(update, seen, context, flow, hidden)
+                both = products(prepared.pictures[i], prepared.levels[i], pyramid[i], flow, ratio)
+                flow, hidden, seen = step(update, both, context, flow, hidden)
                 steps.append(flow)
         shares = self.shares(hidden, prepared.outlines, sharpness)
         wanted = [GRID * flow] if maps is None else [GRID * flow, maps(hidden).float()]
         height, width = sides(second)
         full = upsample(torch.cat(wanted, 1), shares)[..., :height, :width]
-        return Estimate(full[:, :2], full[:, 2:], hidden, shares, steps, matches)
+        return Estimate(full[:, :2], full[:, 2:], hidden, shares, steps, matches, seen)
 
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
         """Flow (B, 2, H, W) px from `first` to `second`, each (B, C, H, W)."""

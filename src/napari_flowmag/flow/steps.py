@@ -6,7 +6,7 @@ far as it is trusted; what each window proposes is mixed, added to the flow so f
 
 from __future__ import annotations
 
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -76,20 +76,49 @@ class Update(nn.Module):
         return F.conv2d(channels_last(hidden, *seen), weight, padding=1).float()
 
 
+class Evidence(NamedTuple):
+    """What a step sees of the two pictures.
+
+    With gradients g and the difference d of the pictures after warping by a flow:
+
+    Attributes
+    ----------
+    products : Tensor
+        (B, 6, h, w): means over a cell of g gᵀ (xx, xy, yy), of g d (x, y) and of d².
+    flow : Tensor
+        (B, 2, h, w) px of the grid: by which they were warped.
+    trust : Tensor
+        (B, 1, h, w) in (0, 1]: how far the step trusts each cell.
+    """
+
+    products: Tensor
+    flow: Tensor
+    trust: Tensor
+
+    def at(self, flow: Tensor | float) -> Tensor:
+        """Return what the products would be after warping by another flow near by."""
+        xx, xy, yy, xt, yt, tt = self.products.split_with_sizes([1] * 6, 1)
+        x, y = (flow - self.flow).split_with_sizes([1, 1], 1)
+        along_x, along_y = xx * x + xy * y, xy * x + yy * y
+        tt = tt + x * (2 * xt + along_x) + y * (2 * yt + along_y)
+        return torch.cat([xx, xy, yy, xt + along_x, yt + along_y, tt], 1)
+
+
 def step(
     update: Update,
     products: Tensor,
     context: tuple[Tensor, Tensor],
     flow: Tensor,
     hidden: Tensor,
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Evidence]:
     """One Gauss–Newton step: the flow so far and the hidden state → the next ones."""
     m, t2 = products[:, :5], products[:, 5:6]
     g2 = m[:, 0:1] + m[:, 2:3]
     noise = torch.cat(
         [(t2 + 1e-5).log() / 8, (g2 + 1e-5).log() / 8, (t2 / (g2 + 1e-3)).clamp(0, 4) / 4], 1
     )
-    windows = _windows(products * update.trusted(hidden, noise, context[0]))
+    seen = Evidence(products, flow, update.trusted(hidden, noise, context[0]))
+    windows = _windows(products * seen.trust)
     proposals, sharp = _solve(windows[:, :, :5], 1e-3)
     proposals = STEP * torch.tanh(proposals / STEP)
     near = (windows[:, 1:3, 5] + 1e-5).log() / 8
@@ -101,7 +130,7 @@ def step(
     gain = 1 + out[:, WINDOWS + 1 : WINDOWS + 2].tanh() * 0.5
     change, _ = _solve((mix * windows[:, :, :5]).sum(1, keepdim=True), damping)
     flow = flow + gain * STEP * torch.tanh(change[:, 0] / STEP)
-    return _spread(flow, out[:, WINDOWS + 2 :].softmax(1)), hidden
+    return _spread(flow, out[:, WINDOWS + 2 :].softmax(1)), hidden, seen
 
 
 def products(picture: Tensor, level: Level, other: Tensor, flow: Tensor, ratio: int) -> Tensor:

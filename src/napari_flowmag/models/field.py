@@ -4,7 +4,8 @@ Direct synthesis must learn to copy a picture before it can move it. This one me
 motion F from the reference to the frame, and reads the input pictures where the magnified
 motion α F says: sharpness, bit depth and any number of channels are kept, and a larger α is
 a longer displacement rather than something new to learn. What noise makes of still places is
-set to zero (:mod:`napari_flowmag.models.significance`).
+set to zero (:mod:`napari_flowmag.models.significance`), what it takes off motion is put back
+(:mod:`napari_flowmag.models.closing`).
 
 A point x of the reference appears at ``y = x + α F(x)``. The *sampling field* v, with
 ``x = y + v(y)``, solves ``v(y) = -α F(y + v(y))`` by fixed-point iteration. It starts from
@@ -28,9 +29,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from napari_flowmag.borders import Weights, border_weights, read_beyond, spline_beyond
-from napari_flowmag.flow.gauss_newton import STEPS, GaussNewtonFlow, Prepared
+from napari_flowmag.flow.gauss_newton import STEPS, Estimate, GaussNewtonFlow, Prepared
+from napari_flowmag.flow.outlines import GRID
 from napari_flowmag.flow.pyramid import pool, resize
 from napari_flowmag.models.base import Alpha, Magnifier, broadcast_alpha
+from napari_flowmag.models.closing import closing
 from napari_flowmag.models.layered import Outlines, drawn_in, layered, outlines
 from napari_flowmag.models.significance import significance
 from napari_flowmag.warp import sample, sides, splat
@@ -118,10 +121,18 @@ class FieldMagnifier(Magnifier):
     def predict(self, prepared: Prepared, frame: Tensor, alpha: Alpha) -> Tensor:
         """Give motion (2 maps, px) and share of the reference [0, 1]."""
         estimate = self.flow.estimate(prepared, frame, maps=self.maps, sharpness=SHARPNESS)
+        moves, missing = self._judged(estimate, sides(frame))
         # Gradients pass as if all were borne out, or what is not found would never be learnt.
-        moves = significance(prepared, frame, estimate.steps[-1])
-        motion = estimate.flow - ((1 - moves) * estimate.flow).detach()
+        motion = estimate.flow - ((1 - moves) * estimate.flow - moves * missing).detach()
         return torch.cat([motion, estimate.maps.sigmoid()], 1)
+
+    def _judged(self, estimate: Estimate, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """Say at each px how far the motion is borne out, and what (px) is missing of it."""
+        seen, motion = estimate.seen, estimate.steps[-1]
+        cells = torch.cat([significance(seen, motion), GRID * closing(seen, motion)], 1)
+        full = F.interpolate(cells, scale_factor=GRID, mode="bilinear", align_corners=False)
+        full = full[..., : size[0], : size[1]]
+        return full[:, :1], full[:, 1:]
 
     def show(self, reference: Tensor) -> Shown:
         """Spline of the reference, and how it may go on beyond its border."""

@@ -19,12 +19,11 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from napari_flowmag.flow.gauss_newton import Prepared
 from napari_flowmag.flow.outlines import GRID
-from napari_flowmag.flow.pyramid import blur, gradients, pool, resize, rise, shading, smooth
+from napari_flowmag.flow.pyramid import blur, pool, resize, rise
+from napari_flowmag.flow.steps import Evidence
 from napari_flowmag.warp import sides
 
 EVIDENCE = (6.0, 12.0)
@@ -48,65 +47,61 @@ second on the measured motion is taken as it is, which is too small rather than 
 _ALIKE = 4
 """So many px have one value of noise of their own, as smoothed here, to slow changes."""
 
-_WIDER = 5
+WIDER = 5
 """How many times windows are doubled."""
 
 
 @torch.no_grad()
-def significance(prepared: Prepared, second: Tensor, motion: Tensor) -> Tensor:
+def significance(seen: Evidence, motion: Tensor) -> Tensor:
     """Say how far the pictures bear out a motion.
 
     Parameters
     ----------
-    prepared : Prepared
-        Of the reference.
-    second : Tensor
-        (B, C, H, W) in [0, 1].
+    seen : Evidence
+        What the flow's last step saw of the pictures.
     motion : Tensor
         (B, 2, h, w) px of the flow's grid, as measured on it.
 
     Returns
     -------
     Tensor
-        (B, 1, H, W) in [0, 1]: 0 where nothing says that anything moves. No gradient passes.
+        (B, 1, h, w) in [0, 1]: 0 where nothing says that anything moves. No gradient passes.
     """
     # Of windows σ is one cell.
-    levels = [torch.cat([_products(prepared, second), motion], 1)]
-    for _ in range(_WIDER):
+    levels = [torch.cat([seen.at(0.0), motion], 1)]
+    for _ in range(WIDER):
         levels.append(pool(levels[-1], 2))
     moves = torch.zeros_like(levels[-1][:, :1])
     wide = torch.zeros_like(levels[-1][:, :2])
     for doubled, level in reversed(list(enumerate(levels))):
         moves, wide = resize(moves, level), resize(wide, level)
-        seen, local = blur(level, 1.0).split_with_sizes([6, 2], 1)
-        count = min(4 * math.pi * (GRID * 2**doubled) ** 2, math.prod(sides(second))) / _ALIKE
-        borne_out = _gain(seen, local)
-        left = (seen[:, 5:] - borne_out.clamp_min(0)).clamp_min(1e-12)
-        noise = left / count
+        window, local = blur(level, 1.0).split_with_sizes([6, 2], 1)
+        borne_out = _gain(window, local)
+        left = (window[:, 5:] - borne_out.clamp_min(0)).clamp_min(1e-12)
+        noise = left / independent(doubled, sides(motion))
         found = rise(borne_out / noise, EVIDENCE)
         # Still in spite of what moves around it: that would explain less than standing still.
         differs = (local - wide).square().sum(1, keepdim=True)
         differs = differs / wide.square().sum(1, keepdim=True).clamp_min(1e-12)
-        follows = 1 - rise(-_gain(seen, wide) / noise, AGAINST) * rise(differs, APART)
+        follows = 1 - rise(-_gain(window, wide) / noise, AGAINST) * rise(differs, APART)
         moves = torch.maximum(found, moves * follows)
         wide = torch.lerp(follows * wide, local, found)
     length = GRID * torch.hypot(motion[:, :1], motion[:, 1:])
     unasked = torch.maximum(rise(length, SURE), rise(left.sqrt(), HEAVY))
-    moves = torch.maximum(moves, unasked)
-    height, width = sides(second)
-    moves = F.interpolate(moves, scale_factor=GRID, mode="bilinear", align_corners=False)
-    return moves[..., :height, :width]
+    return torch.maximum(moves, unasked)
 
 
-def _products(prepared: Prepared, second: Tensor) -> Tensor:
-    """(B, 6, h, w): M and b for motion in px of the flow's grid, and d², means of its cells."""
-    first = prepared.levels[-1].image
-    grey = smooth((second.mean(1, keepdim=True) - prepared.mean) * prepared.gain)
-    d = grey - shading(grey, torch.ones_like(grey)) - first
-    # Noise of the mean picture is independent of noise of the difference.
-    _, dx, dy = gradients(first + d / 2)
-    dx, dy = GRID * dx, GRID * dy
-    return pool(torch.cat([dx * dx, dx * dy, dy * dy, dx * d, dy * d, d * d], 1), GRID)
+def independent(doubled: int, size: tuple[int, int]) -> float:
+    """Count the values of noise in a window whose σ of a cell was doubled so many times.
+
+    Parameters
+    ----------
+    doubled : int
+        How many times.
+    size : (int, int)
+        Cells of the picture.
+    """
+    return min(4 * math.pi * 4.0**doubled, math.prod(size)) * GRID**2 / _ALIKE
 
 
 def _gain(seen: Tensor, motion: Tensor) -> Tensor:
