@@ -192,6 +192,29 @@ def test_noise_has_the_strength_that_was_asked_for() -> None:
     assert related[given_noise].abs().median() < 0.1, "each frame has its own"
 
 
+def slopes(pairs: Pairs) -> Tensor:
+    """How much more light there is at one side of the second frames than at the other."""
+    ratio = (pairs.second + 0.05) / (pairs.first + 0.05)
+    place = torch.linspace(-0.5, 0.5, ratio.shape[-1])
+    along = [(ratio * axis).mean((1, 2, 3)) * 12 for axis in (place, place[:, None])]
+    return torch.hypot(*along)
+
+
+def test_light_changes_across_the_frame_where_that_is_asked_for() -> None:
+    still = {"motion": (1e-4, 1e-3), "noise": QUIET, "size": 96}
+    even, uneven, some = (slopes(draw(48, light=share, **still)) for share in (0.0, 1.0, 0.4))
+    assert even.median() < 0.002
+    assert uneven.quantile(0.2) > 0.01
+    assert uneven.max() < 0.25
+    assert 10 < int((some > 0.01).sum()) < 30
+
+
+def test_the_magnified_frame_is_in_the_light_of_the_second() -> None:
+    pairs = draw(24, light=1.0, noise=QUIET, motion=(0.5, 2.0), alpha=(1.0, 1.0), size=96)
+    assert pairs.magnified is not None
+    assert (pairs.magnified - pairs.second).abs().mean() < 0.003
+
+
 # textures
 
 

@@ -80,6 +80,8 @@ def test_one_texture_cannot_be_divided(textures: Path, tmp_path: Path) -> None:
         ({"gauss_newton_steps": ()}, "give 6 numbers"),
         ({"gauss_newton_steps": (1, 1)}, "give 6 numbers"),
         ({"gauss_newton_steps": (1, 1, -1, 1, 1, 1)}, "give 6 numbers"),
+        ({"gauss_newton_steps": (1, 1, 1, 1, 1, 0)}, "the last of them above 0"),
+        ({"light": 1.5}, "must be from 0 to 1"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(changes: dict, says: str) -> None:

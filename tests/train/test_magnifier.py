@@ -210,6 +210,7 @@ def test_still_noisy_pairs_ask_for_no_motion(pairs: PairFolder, flow: str) -> No
         ({"frozen": ("flow.outlines",)}, "frozen: unet has no part 'flow.outlines'"),
         ({"frozen": ("",)}, "nothing is left to train"),
         ({"synthetic": 0.5, "factor_weight": 1.0}, "factor_weight: unet says of no motion"),
+        ({"synthetic": 0.5, "synthetic_light": -0.1}, "synthetic_light = -0.1"),
         ({"held_out": 6}, "leaves none"),
     ],
 )

@@ -105,9 +105,23 @@ def shading(image: Tensor, known: Tensor) -> Tensor:
     pooled = F.avg_pool2d(torch.cat([image, known], 1), 8, ceil_mode=True)
     pooled = blur(pooled, 0.5)
     mean = pooled[:, :1] / pooled[:, 1:].clamp_min(1e-3)
+    for axis in (2, 3):
+        mean = _continued(mean, axis)
     mean = F.interpolate(mean, scale_factor=8, mode="bilinear", align_corners=False)
     height, width = sides(image)
-    return mean[..., :height, :width]
+    return mean[..., 8 : 8 + height, 8 : 8 + width]
+
+
+def _continued(x: Tensor, axis: int) -> Tensor:
+    """Add a pixel at both ends, half as far as the slope there would lead.
+
+    Light that changes across the picture has slopes at the border, too; all of them would be
+    noisier than none.
+    """
+    last = sides(x)[axis - 2] - 1
+    first, end = x.narrow(axis, 0, 1), x.narrow(axis, last, 1)
+    inner = x.narrow(axis, min(1, last), 1), x.narrow(axis, max(last - 1, 0), 1)
+    return torch.cat([torch.lerp(first, inner[0], -0.5), x, torch.lerp(end, inner[1], -0.5)], axis)
 
 
 def gradients(image: Tensor) -> Level:

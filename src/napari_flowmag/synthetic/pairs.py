@@ -15,6 +15,7 @@ by α F.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,9 @@ LAYERS = 3
 PLAIN_RODS, PLAIN_BLOBS = 0.6, 0.15
 """Share of objects of one colour: nothing but their outline shows how they move."""
 
+UNEVEN = (0.02, 0.2)
+"""Smallest and largest change of light across a frame, as a share of its brightness."""
+
 _ROUNDS = 24
 """Fixed-point rounds that find where a point of the magnified frame was in the first one."""
 
@@ -50,6 +54,9 @@ class PairSettings:
     noise : (float, float)
         Smallest and largest noise, standard deviation as a share of the pair's contrast
         (its grey-level standard deviation); drawn log-uniformly, in three pairs of four.
+    light : float
+        Share of pairs in which light changes more at one side of the frame than at the other, as
+        with a passing cloud.
     still : float
         Share of layers (at most all but one in a scene) that do not move at all.
     alpha : (float, float), optional
@@ -62,6 +69,7 @@ class PairSettings:
     size: int = 128
     motion: tuple[float, float] = (0.01, 20.0)
     noise: tuple[float, float] = (0.003, 0.3)
+    light: float = 0.0
     still: float = 0.35
     alpha: tuple[float, float] | None = None
     reach: float = 10.0
@@ -241,6 +249,15 @@ def _random_motion(count: int, size: int, rng: Random, scale: Tensor, alpha: Ten
     return gain * (translation + bend * deform)
 
 
+def _uneven(count: int, settings: PairSettings, rng: Random) -> Tensor:
+    """Return how light changes, (B, 1, 1, H, W): a slope across the frame, or 0."""
+    place = torch.linspace(-0.5, 0.5, settings.size, device=rng.device)
+    angle = rng.uniform((count, 1, 1, 1, 1), 0.0, 2 * math.pi)
+    slope = rng.log_uniform((count, 1, 1, 1, 1), *UNEVEN)
+    slope = slope * (rng.uniform((count, 1, 1, 1, 1)) < settings.light)
+    return slope * (angle.cos() * place + angle.sin() * place[:, None])
+
+
 def _sensor(frames: Tensor, rng: Random, settings: PairSettings) -> tuple[list[Tensor], Tensor]:
     """Blur, gain, noise and rounding, as a camera adds them.
 
@@ -268,6 +285,9 @@ def _sensor(frames: Tensor, rng: Random, settings: PairSettings) -> tuple[list[T
     frames = gain * frames + (1 - gain) * offset
     flicker = (rng.uniform((count, 1, 1, 1, 1)) < 0.3) * 0.02 * rng.normal((count, 2, 1, 1, 1))
     frames = frames * (1 + torch.cat([flicker] + extra * [flicker[:, 1:]], 1))
+    if settings.light:
+        uneven = 1 + _uneven(count, settings, rng)
+        frames = torch.cat([frames[:, :1], uneven * frames[:, 1:]], 1)
     clean = frames[:, 2:]
     frames = frames[:, :2]
     contrast = frames.std((1, 2, 3, 4), keepdim=True)

@@ -207,6 +207,8 @@ class MagnifierConfig:
         Smallest and largest motion scale of synthetic pairs in px.
     synthetic_noise
         Smallest and largest noise of synthetic pairs as a share of their contrast.
+    synthetic_light
+        Share of synthetic pairs in which light changes across the frame.
     exact_weight
         Weight of the difference from the exact magnified frame, which synthetic pairs have.
     factor_weight
@@ -238,6 +240,7 @@ class MagnifierConfig:
     synthetic: float = 0.0
     synthetic_motion: tuple[float, float] = (0.02, 4.0)
     synthetic_noise: tuple[float, float] = (0.003, 0.3)
+    synthetic_light: float = 0.0
     exact_weight: float = 0.0
     factor_weight: float = 0.0
     factor_noise: float = 0.0
@@ -258,7 +261,9 @@ class MagnifierConfig:
         for name in (*weights, "factor_noise", "held_out"):
             require(getattr(self, name) >= 0, name, getattr(self, name), "must not be negative")
         require(self.batch >= 1, "batch", self.batch, "must be at least 1")
-        require(0 <= self.synthetic <= 1, "synthetic", self.synthetic, "must be from 0 to 1")
+        for name in ("synthetic", "synthetic_light"):
+            share = getattr(self, name)
+            require(0 <= share <= 1, name, share, "must be from 0 to 1")
         for name in ("exact_weight", "factor_weight"):
             require(
                 self.synthetic > 0 or not getattr(self, name),

@@ -51,6 +51,8 @@ class FlowConfig:
         Smallest and largest motion scale in px.
     noise
         Smallest and largest noise as a share of the pair's contrast.
+    light
+        Share of pairs in which light changes across the frame.
     width
         Channels of the update networks.
     context
@@ -66,6 +68,7 @@ class FlowConfig:
     batch: int = 8
     motion: tuple[float, float] = (0.01, 20.0)
     noise: tuple[float, float] = (0.003, 0.3)
+    light: float = 0.0
     width: int = 24
     context: int = 16
     gauss_newton_steps: tuple[int, ...] = STEPS
@@ -77,14 +80,15 @@ class FlowConfig:
             require(getattr(self, name) >= 1, name, getattr(self, name), "must be at least 1")
         steps = self.gauss_newton_steps
         require(
-            len(steps) == len(LEVELS) and min(steps) >= 0,
+            len(steps) == len(LEVELS) and min(steps) >= 0 and steps[-1] > 0,
             "gauss_newton_steps",
             steps,
-            f"give {len(LEVELS)} numbers of at least 0",
+            f"give {len(LEVELS)} numbers of at least 0, the last of them above 0",
         )
         for name in ("motion", "noise"):
             low, high = getattr(self, name)
             require(0 < low <= high, name, (low, high), "must be two rising numbers above 0")
+        require(0 <= self.light <= 1, "light", self.light, "must be from 0 to 1")
 
 
 class RandomPairs(Dataset[Batch]):
@@ -180,7 +184,9 @@ class FlowTask:
 
     def __init__(self, config: FlowConfig, seed: int = 0) -> None:
         self.config = config
-        self.settings = PairSettings(size=config.crop, motion=config.motion, noise=config.noise)
+        self.settings = PairSettings(
+            size=config.crop, motion=config.motion, noise=config.noise, light=config.light
+        )
         seen, self.held_out = split_textures(config.textures)
         self.dataset = RandomPairs(seen, config.batch, self.settings, seed)
         torch.manual_seed(seed)

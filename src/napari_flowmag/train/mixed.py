@@ -98,7 +98,10 @@ class MixedBatches(Dataset[Batch]):
     ) -> None:
         self.real, self.share, self.seed, self.textures = real, config.synthetic, seed, textures
         self.settings = PairSettings(
-            size=crop, motion=config.synthetic_motion, noise=config.synthetic_noise
+            size=crop,
+            motion=config.synthetic_motion,
+            noise=config.synthetic_noise,
+            light=config.synthetic_light,
         )
         if config.exact_weight:
             reach = config.max_motion or self.settings.reach
