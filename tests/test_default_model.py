@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
-from napari_flowmag import magnify
+from napari_flowmag import load_magnifier, magnify
 from napari_flowmag.masks import dilate
 from napari_flowmag.measure import achieved_factor, displacement
 from napari_flowmag.synthetic.clips import (
@@ -44,6 +45,21 @@ def test_a_disk_moves_and_still_ground_stays_still() -> None:
     magnified = magnify(clip, 10, device="cpu")
     assert achieved_factor(clip[0], clip, magnified, INSIDE).value == pytest.approx(10, rel=0.15)
     assert np.abs(magnified.astype(float) - clip)[:, OUTSIDE].mean() < 1
+
+
+def test_a_passing_cloud_is_no_motion() -> None:
+    size = (192, 192)
+    frames = translating_texture([(0, 0), (0.1, 0)], size=size, channels=1)
+    # A sixth more light at one side, a sixth less at the other.
+    light = np.linspace(0.16, -0.16, size[1], dtype=np.float32).reshape(1, -1)
+    for frame, moved in ((frames[0], 0.0), (frames[1], 0.1)):
+        lit = np.stack([frames[0], frame + light.reshape((1, -1) + (1,) * (frame.ndim - 2))])
+        magnifier = load_magnifier("default", "cpu")
+        first, second = torch.from_numpy(lit).reshape(2, 1, 1, *size).unbind(0)
+        with torch.inference_mode():
+            found = magnifier.predict(magnifier.prepare(first), second, torch.ones(1))[0, :2]
+        error = torch.hypot(found[0] - moved, found[1])
+        assert float(error.mean()) < 0.06
 
 
 def test_outside_of_a_mask_nothing_changes() -> None:
