@@ -115,8 +115,8 @@ def shading(image: Tensor, known: Tensor) -> Tensor:
 def _continued(x: Tensor, axis: int) -> Tensor:
     """Add a pixel at both ends, half as far as the slope there would lead.
 
-    Light that changes across the picture has slopes at the border, too; all of them would be
-    noisier than none.
+    Light that changes across the picture has a slope at the border, too; all of it would be a
+    noisier guess than half.
     """
     last = sides(x)[axis - 2] - 1
     first, end = x.narrow(axis, 0, 1), x.narrow(axis, last, 1)
