@@ -47,15 +47,15 @@ def test_one_thread_takes_one_frame_at_a_time(three_threads):
 
 @pytest.mark.parametrize("free", [75 * GB, 40 * GB, 12 * GB])
 def test_cards_with_room_take_as_many_as_keep_them_busy(free):
-    assert fitting_batch(True, COLOUR, free) == 64
-    assert fitting_batch(True, clip(1080, 1920, 3), free) == 8
+    assert fitting_batch(True, COLOUR, free) == 32
+    assert fitting_batch(True, clip(1080, 1920, 3), free) == 4
     assert fitting_batch(True, clip(4000, 4000, 3), free) == 1
     assert fitting_batch(False, COLOUR, free) == 4
 
 
 def test_small_cards_take_fewer():
     found = [fitting_batch(True, COLOUR, round(free * GB)) for free in (8, 4, 1, 0.3, 0.01, 0)]
-    assert found == [44, 22, 5, 1, 1, 1]
+    assert found == [25, 12, 3, 1, 1, 1]
     assert fitting_batch(False, COLOUR, 4 * GB) == 2
     assert fitting_batch(True, clip(20, 512, 512, axes="TCYX"), 8 * GB) < 20
 

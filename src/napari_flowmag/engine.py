@@ -97,7 +97,9 @@ class Engine:
         self._check = check
         self._notify = notify or _logger.warning
         self._kept = _Kept(cache_budget(device))
-        self._recorded: Recorded | None = None
+        # On a card it takes little, and nothing before the same is to be done a second time.
+        ready = device.type == "cuda" and magnifier.recordable
+        self._recorded = Recorded(self.magnifier) if ready else None
 
     def passes(self, strength: Strength) -> int:
         """Return how often the magnifier is applied, or raise :class:`FlowmagError` if it cannot.

@@ -3,6 +3,9 @@
 A light magnifier is thousands of small operations a frame. Python takes a fifth of their time to
 call them, and while it does so no other thread can. Replayed by torch they are the same, in the
 same order, and give the same to the bit.
+
+A graphics card waits for them most of the time, and replays them on its own
+(:mod:`napari_flowmag.captured`).
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from napari_flowmag.captured import Captures
 from napari_flowmag.device import is_out_of_memory
 from napari_flowmag.errors import Cancelled
 from napari_flowmag.models.base import Alpha, Magnifier, MaskedAlpha
@@ -39,6 +43,13 @@ class _Replay(NamedTuple):
 
     act: _Act
     form: Any
+
+
+class _Met(threading.local):
+    """What a thread has been asked for."""
+
+    def __init__(self) -> None:
+        self.keys: set[Hashable] = set()
 
 
 class Recorded:
@@ -62,6 +73,8 @@ class Recorded:
             setattr(self._magnifier, name, partial(Recorded._do, this, name))
         self._recordings: dict[Hashable, _Replay | None] = {}
         self._recording = threading.Lock()
+        self._captures = Captures()
+        self._met = _Met()
 
     def predict(self, prepared: Any, frame: Tensor, alpha: Alpha) -> Tensor:
         """See :meth:`napari_flowmag.models.base.Magnifier.predict`."""
@@ -75,14 +88,18 @@ class Recorded:
         given = list(tensors(inputs))
         key = (name, _form(inputs))
         if key not in self._recordings:
+            # On a card the first is computed: a clip's last batch, of fewer frames, comes once, and
+            # libraries set themselves up in each thread, which cannot be captured.
+            if given[0].is_cuda and key not in self._met.keys:
+                self._met.keys.add(key)
+                return self._methods[name](*inputs)
             with self._recording:
                 if key not in self._recordings:
                     self._recordings[key] = self._record(name, inputs, given)
         replay = self._recordings[key]
         if replay is None:
             return self._methods[name](*inputs)
-        with _jit.optimized_execution(False):  # which would run slowly twice to learn little
-            return filled(replay.form, iter(replay.act(*given)))
+        return filled(replay.form, iter(replay.act(*given)))
 
     def _record(self, name: str, inputs: tuple[Any, ...], given: list[Tensor]) -> _Replay | None:
         """Return what replays a method, or None where torch cannot."""
@@ -95,11 +112,9 @@ class Recorded:
             form = filled(result, iter([_NOTHING] * len(found)))
             return found
 
-        # That sizes become constants is what is wanted. For good, as what puts filters back does so
-        # for all threads, whatever they have set meanwhile.
-        warnings.filterwarnings("ignore", category=_jit.TracerWarning)
+        replay_of = self._captures.capture if given[0].is_cuda else _replay_of
         try:
-            return _Replay(_replay_of(act, given), form)
+            return _Replay(replay_of(act, given), form)
         except Cancelled:
             raise
         except Exception as error:  # whatever torch's recorder, which it gives up, comes to raise
@@ -110,10 +125,18 @@ class Recorded:
 
 
 def _replay_of(act: _Act, given: list[Tensor]) -> _Act:
+    # That sizes become constants is what is wanted. For good, as what puts filters back does so
+    # for all threads, whatever they have set meanwhile.
+    warnings.filterwarnings("ignore", category=_jit.TracerWarning)
     # Not torch.jit.trace, which never frees the 50 MB that a recording takes.
     graph, *_ = _torch._create_graph_by_tracing(act, tuple(given), lambda _: "", True, False)
     _torch._jit_pass_constant_pooling(graph)
-    replay: _Act = _torch._create_function_from_graph("recorded", graph)
+    recorded: _Act = _torch._create_function_from_graph("recorded", graph)
+
+    def replay(*others: Tensor) -> tuple[Tensor, ...]:
+        with _jit.optimized_execution(False):  # which would run slowly twice to learn little
+            return recorded(*others)
+
     return replay
 
 
