@@ -37,6 +37,7 @@ WHOLE_FRAME = 2**21
 _AUTO_TILE = 1024
 _MANY = 100  # planes for which it pays to record what is computed, which takes a second
 _RECORDED_PIXELS = 2**20  # of the largest planes: what is replayed cannot be cancelled on its way
+_CAPTURED_PIXELS = 2**22  # the same on a card, where what replays compute in stays taken: 1.5 GB
 _MIN_SIDE = 32  # networks halve a picture up to five times
 
 _logger = logging.getLogger(__name__)
@@ -98,7 +99,8 @@ class Engine:
         self._notify = notify or _logger.warning
         self._kept = _Kept(cache_budget(device))
         # On a card it takes little, and nothing before the same is to be done a second time.
-        ready = device.type == "cuda" and magnifier.recordable
+        small = size[0] * size[1] <= _CAPTURED_PIXELS
+        ready = small and device.type == "cuda" and magnifier.recordable
         self._recorded = Recorded(self.magnifier) if ready else None
 
     def passes(self, strength: Strength) -> int:
