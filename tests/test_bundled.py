@@ -86,6 +86,15 @@ def test_noise_is_not_taken_for_motion(flow: nn.Module) -> None:
 
 
 @torch.inference_mode()
+def test_light_is_not_taken_for_motion(flow: nn.Module) -> None:
+    frames = translating_texture([(0, 0), (0.1, 0)], size=(192, 192))
+    first, second = torch.from_numpy(frames).permute(0, 3, 1, 2).split(1)
+    for slope in (0.3, -0.3):  # of the range, from one side to the other
+        found = flow(first, second + slope * torch.linspace(-0.5, 0.5, 192))
+        assert torch.hypot(found[:, 0] - 0.1, found[:, 1]).mean() < 0.03
+
+
+@torch.inference_mode()
 def test_equal_and_empty_frames_have_not_moved(flow: nn.Module) -> None:
     still, _ = pair(0, 0)
     assert flow(still, still)[INNER].abs().max() < 0.02
