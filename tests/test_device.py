@@ -50,6 +50,8 @@ def test_constants_stay_where_they_are_and_serve_training_too():
     cpu = torch.device("cpu")
     with torch.inference_mode():
         first = constant((0.1, 3.0), torch.float32, cpu)
+    for k in range(2000):  # as the ranges of many clips
+        constant((float(k), 2.0), torch.float32, cpu)
     assert constant((0.1, 3.0), torch.float32, cpu) is first
     torch.testing.assert_close(first, torch.tensor([0.1, 3.0]), rtol=0, atol=0)
     assert constant((0.1, 3.0), torch.float64, cpu).dtype == torch.float64

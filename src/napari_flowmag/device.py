@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import sys
-from functools import cache, lru_cache
+from functools import cache
 
 import torch
 
@@ -115,11 +115,12 @@ def cache_budget(device: torch.device) -> int:
     return free_memory(device) // 4 if device.type == "cuda" else _CPU_CACHE_BYTES
 
 
-@lru_cache(maxsize=256)
+@cache
 def constant(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
     """Return numbers as a tensor (n,) that stays on a device; not to be written to.
 
-    A GPU waits for numbers that come from Python: it should do so once, not at every call.
+    A GPU waits for numbers that come from Python: it should do so once, not at every call. They are
+    kept for good, as what is captured there (:mod:`napari_flowmag.captured`) reads them in place.
     """
     with torch.inference_mode(False):  # training may use the same ones
         return torch.tensor(values, dtype=dtype, device=device)
