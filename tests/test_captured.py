@@ -40,6 +40,72 @@ def test_a_place_for_a_tensor_is_like_it(tensor):
     assert torch.equal(place, tensor + 1)
 
 
+class OnACard:
+    """Recorded methods, as if their tensors were on a card; counts what is computed."""
+
+    def __init__(self, monkeypatch, capture):
+        monkeypatch.setattr(torch.Tensor, "is_cuda", True)
+        magnifier = torch.nn.Module()
+        magnifier.recordable = ("predict",)
+        magnifier.predict = self._predict
+        self.computed, self.captured = [], []
+        self.recorded = Recorded(magnifier)
+        self.recorded._methods = {"predict": self._predict}
+
+        def captured(act, given):
+            self.captured.append(threading.get_ident())
+            return capture(act, given)
+
+        monkeypatch.setattr(self.recorded._captures, "capture", captured)
+
+    def _predict(self, *inputs):
+        self.computed.append(threading.get_ident())
+        return sum(inputs)
+
+    def __call__(self, *inputs):
+        return self.recorded._do("predict", *inputs)
+
+
+def plain(act, given):
+    """Capture as a card does: what is called later is another thing than what was captured."""
+    act(*given)
+    return lambda *others: (sum(others),)
+
+
+def test_what_comes_once_is_not_captured(monkeypatch):
+    there = OnACard(monkeypatch, plain)
+    for k, size in enumerate((4, 4, 4, 3)):
+        assert torch.equal(
+            there(torch.full((size,), k), torch.ones(size)), torch.full((size,), k + 1.0)
+        )
+    assert len(there.captured) == 1
+    assert len(there.computed) == 3  # the first, to capture the second, and the last
+
+
+def test_each_thread_computes_before_it_captures(monkeypatch):
+    there, one = OnACard(monkeypatch, plain), torch.ones(4)
+    there(one)
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(there, one).result()
+        assert not there.captured
+        pool.submit(there, one).result()
+    assert len(there.captured) == 1
+    assert there.captured[0] != threading.get_ident()
+    there(one)  # what others have captured is replayed at once
+    assert len(there.computed) == 3
+
+
+def test_what_cannot_be_captured_is_computed(monkeypatch):
+    def failing(act, given):
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    there = OnACard(monkeypatch, failing)
+    for k in range(4):
+        assert torch.equal(there(torch.full((4,), k)), torch.full((4,), k))
+    assert len(there.captured) == 1
+    assert len(there.computed) == 4
+
+
 @needs_card
 def test_it_computes_with_the_numbers_it_is_given():
     captures = Captures()
