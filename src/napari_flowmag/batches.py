@@ -20,13 +20,13 @@ seldomer one thread waits for another at their ends. No more, as progress shows 
 
 _LIGHT_PIXELS, _HEAVY_PIXELS = 2**23, 2**20
 """Pixels of a batch on a GPU. Light models are thousands of small operations, which even replayed
-take as long for one frame as for several; from some twenty on, larger results are slower to bring
-back. A heavy one keeps the card busy."""
+take as long for one frame as for several; 64 frames of 512x512 at once were slower than 32. A
+heavy one keeps the card busy."""
 
 _LIGHT_BYTES, _LIGHT_CHANNEL_BYTES, _HEAVY_BYTES = 400, 80, 4096
 """Memory for a pixel, and of a light model for each of its channels beside: nearly twice what the
-default model (350 with three channels, of which 215 are to replay it and for outlines in layers)
-and the U-Net (1900) take."""
+default model (360 with three channels, half of it for outlines in layers and to be replayed) and
+the U-Net (1900) take."""
 
 _HOST_BYTES = 2**29
 """Of the clip in a batch: it is there three times, as it was, as it becomes and on the way."""
