@@ -156,7 +156,7 @@ def test_flicker_is_not_motion(either: GaussNewtonFlow) -> None:
     # A lamp that is 2 % brighter raises the contrast, too: that costs accuracy, but no bias.
     stronger = either(first, 1.02 * second)
     assert (stronger - flow).abs().mean() < 0.1 * 0.36
-    assert (stronger - flow).mean((2, 3)).abs().max() < 0.002
+    assert (stronger - flow).mean((2, 3)).abs().max() < 0.003
 
 
 @torch.inference_mode()
@@ -287,7 +287,7 @@ def test_every_step_can_learn(detach: bool) -> None:
     silent = [n for n, p in flow.named_parameters() if p.grad is None or not p.grad.any()]
     assert silent == []
     assert finite_gradients(flow)
-    assert len(estimate.steps) == sum(flow.schedule) + 1  # matching is one, too
+    assert len(estimate.steps) == sum(flow.schedule) + 2  # matching and averaging are some, too
 
 
 def test_mixed_precision() -> None:

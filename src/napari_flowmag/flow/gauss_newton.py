@@ -10,6 +10,8 @@ accurate is thus exact; what images cannot tell (flat regions, boundaries, noise
 What coarse pictures do not show, such as small things that move far, is found by matching: at
 1/8 of the resolution learned features of the two frames are compared around the flow so far.
 
+At the end cells that agree are averaged (:mod:`napari_flowmag.flow.agreement`).
+
 The module is differentiable from end to end, so it serves as the flow of the
 magnification loss and as the motion estimate inside the sampling-field magnifier.
 """
@@ -22,8 +24,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from napari_flowmag.flow.agreement import agreed
 from napari_flowmag.flow.matching import Matcher, Matches
-from napari_flowmag.flow.outlines import GRID, OUTLINES, Shares, channels_last, upsample
+from napari_flowmag.flow.outlines import (
+    GRID,
+    OUTLINES,
+    Shares,
+    channels_last,
+    one_channel,
+    upsample,
+)
 from napari_flowmag.flow.pyramid import (
     Level,
     blur,
@@ -70,12 +80,12 @@ class Estimate(NamedTuple):
     hidden : Tensor
         (B, width, ceil(H/4), ceil(W/4)) features of the last step.
     maps : Tensor
-        (B, M, H, W): what else was asked for.
+        (B, 1, H, W): what else was asked for; without channels if nothing was.
     shares : Tensor
         (B, 9, 16, ceil(H/4), ceil(W/4)) for :func:`~napari_flowmag.flow.outlines.upsample`.
     steps : list of Tensor
-        The flow after every step and after matching, on its grid and in px of it; for
-        training.
+        The flow after every step, after matching and, the last, after averaging
+        (:mod:`~napari_flowmag.flow.agreement`), on its grid and in px of it; for training.
     matches : Matches
         What was found by matching; for training.
     seen : Evidence
@@ -169,7 +179,7 @@ class GaussNewtonFlow(nn.Module):
         prepared: Prepared,
         second: Tensor,
         detach: bool = False,
-        maps: nn.Module | None = None,
+        maps: nn.Conv2d | None = None,
         sharpness: float = 1.0,
     ) -> Estimate:
         """Flow from the prepared first frame to a second one.
@@ -185,8 +195,8 @@ class GaussNewtonFlow(nn.Module):
             training on the error of every step. In a loss on the final flow it must pass:
             trained steps hold on to a good start, and the last one alone has a hundredth of
             the gradient.
-        maps : nn.Module, optional
-            What else to read off the last step's features, (B, M, h, w): it is brought to full
+        maps : nn.Conv2d, optional
+            What else to read off the last step's features, (B, 1, h, w): it is brought to full
             resolution as the flow is.
         sharpness : float
             Of outlines, see :class:`~napari_flowmag.flow.outlines.Shares`.
@@ -209,8 +219,10 @@ class GaussNewtonFlow(nn.Module):
                 both = products(prepared.pictures[i], prepared.levels[i], pyramid[i], flow, ratio)
                 flow, hidden, seen = step(update, both, context, flow, hidden)
                 steps.append(flow)
+        flow = agreed(flow, seen)
+        steps.append(flow)
         shares = self.shares(hidden, prepared.outlines, sharpness)
-        wanted = [GRID * flow] if maps is None else [GRID * flow, maps(hidden).float()]
+        wanted = [GRID * flow] if maps is None else [GRID * flow, one_channel(maps, hidden)]
         height, width = sides(second)
         full = upsample(torch.cat(wanted, 1), shares)[..., :height, :width]
         return Estimate(full[:, :2], full[:, 2:], hidden, shares, steps, matches, seen)

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from napari_flowmag.device import constant
-from napari_flowmag.flow.outlines import channels_last, neighbours, start_at
+from napari_flowmag.flow.outlines import channels_last, neighbours, one_channel, start_at
 from napari_flowmag.flow.pyramid import Level, blur, gradients, pool, resize, shading, within
 from napari_flowmag.warp import sample_spline, sides
 
@@ -58,10 +58,10 @@ class Update(nn.Module):
 
     def trusted(self, hidden: Tensor, noise: Tensor, context: Tensor) -> Tensor:
         """Return how far to trust each px, in (0, 1)."""
-        first, between, last = cast("nn.Conv2d", self.trust[0]), self.trust[1], self.trust[2]
-        seen = between(context + self._rest(first, hidden, noise))
+        first, between, last = self.trust
+        seen = between(context + self._rest(cast("nn.Conv2d", first), hidden, noise))
         # Training would not find back from ruling motion out.
-        weight: Tensor = 0.05 + 0.95 * last(seen).float().sigmoid()
+        weight: Tensor = 0.05 + 0.95 * one_channel(cast("nn.Conv2d", last), seen).sigmoid()
         return weight
 
     def forward(self, hidden: Tensor, seen: tuple[Tensor, ...], context: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ from napari_flowmag.flow.steps import Evidence
 from napari_flowmag.models.significance import WIDER, independent
 from napari_flowmag.warp import sides
 
-SHORT = 0.08
+SHORT = 0.2
 """By which share a window's motion comes out shorter or longer than that of the window of twice the
 size: a standard deviation."""
 
