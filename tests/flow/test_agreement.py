@@ -117,7 +117,7 @@ def test_roughness_is_the_variance_of_white_noise() -> None:
 
 
 def test_what_steps_have_averaged_is_less_noisy_than_the_pictures() -> None:
-    """Two motions that the pictures tell apart only after averaging, as steps have done, stay so."""
+    """Motions that the pictures tell apart only after averaging, as steps have done, stay so."""
     truth = two_motions(0.1)
     assert (averaged(truth, 0.1) - truth).abs().mean() < 0.02
 

@@ -23,15 +23,15 @@ from napari_flowmag.flow.steps import Evidence
 from napari_flowmag.models.significance import WIDER, independent
 from napari_flowmag.warp import sides
 
-SHORT = 0.2
+SHORT = 0.1
 """By which share a window's motion comes out shorter or longer than that of the window of twice the
 size: a standard deviation."""
 
 MOST = 0.5
 """No more than this share is put back, or taken off."""
 
-_SMOOTH = 2
-"""How many times the narrowest window, that u is the mean of, is doubled: σ = 16 px."""
+_SMOOTH = 1
+"""How many times the narrowest window, that u is the mean of, is doubled: σ = 8 px."""
 
 
 @torch.no_grad()
