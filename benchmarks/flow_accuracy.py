@@ -7,8 +7,9 @@ Scenes are layered, occlude each other and move by random affine and smooth fiel
 (`napari_flowmag.synthetic.pairs`); their flow is exact. Of a folder of textures only those
 are used that training keeps back. A pair's class is its mean |F|, or its largest
 (``--by largest``): with a small thing that moves far before still ground, the mean is small.
-Figures are mean |error| in px over all pixels, those that become hidden included. "zero" is the error of saying that
-nothing moves. OpenCV's estimators need opencv-python-headless; they see 8-bit grey pictures.
+Figures are mean |error| in px over all pixels, those that become hidden included. "zero" is the
+error of saying that nothing moves. OpenCV's estimators need opencv-python-headless; they see 8-bit
+grey pictures.
 """
 
 from __future__ import annotations
