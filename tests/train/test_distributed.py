@@ -175,10 +175,11 @@ def assert_same(out, alone):
     """The same curves and the same weights, but for rounding."""
     np.testing.assert_allclose(metrics(out, "loss"), metrics(alone, "loss"), rtol=RTOL)
     for name in ("loss", "magnification", "colour", "achieved"):
-        # What is achieved is a share of what is asked, and next to none of it to begin with.
+        # What is achieved is a share of what is asked, and next to none of it to begin with. Means
+        # over what moves alike depend on how alike it is: without noise, to 1e-6 px.
         atol = ATOL if name == "achieved" else 0
         np.testing.assert_allclose(
-            metrics(out, f"val_{name}"), metrics(alone, f"val_{name}"), rtol=RTOL, atol=atol
+            metrics(out, f"val_{name}"), metrics(alone, f"val_{name}"), rtol=5 * RTOL, atol=atol
         )
     found, wanted = weights(out), weights(alone)
     apart = torch.cat([(found[name] - value).abs().flatten() for name, value in wanted.items()])
