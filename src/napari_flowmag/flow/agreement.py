@@ -10,16 +10,13 @@ filtering; Schied et al. 2017).
 
 from __future__ import annotations
 
-import math
 from types import EllipsisType
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from napari_flowmag.flow.outlines import GRID
-from napari_flowmag.flow.pyramid import blur
-from napari_flowmag.flow.steps import Evidence
+from napari_flowmag.flow.pyramid import blur, max_around
+from napari_flowmag.flow.steps import Evidence, independent
 from napari_flowmag.warp import sides
 
 REACHES = (1, 2, 4, 8)
@@ -30,9 +27,6 @@ _APART = 8.0
 
 _LEFT = 2.5
 """By so much more noise is left in a mean than if that of neighbours were independent."""
-
-_VALUES = 4 * math.pi * GRID**2 / 4
-"""Values of noise of their own in a window of σ = 1 cell: 4 px have one, as in `significance`."""
 
 _AROUND = 5
 """Cells, width of the surroundings whose least noise a cell has: at outlines the pictures differ by
@@ -90,8 +84,9 @@ def variance(flow: Tensor, seen: Evidence) -> Tensor:
     products = seen.at(flow)
     both = torch.cat([products[:, :1] + products[:, 2:3], products[:, 5:]], 1)
     slopes, left = blur(both, 1.0).split_with_sizes([1, 1], 1)
-    left = -_LEAST * F.max_pool2d(-left, _AROUND, 1, _AROUND // 2)
-    return (2 * left / (_VALUES * slopes).clamp_min(1e-9)).clamp(*_RANGE)
+    left = -_LEAST * max_around(-left, _AROUND)
+    values = independent(0, sides(flow))
+    return (2 * left / (values * slopes).clamp_min(1e-9)).clamp(*_RANGE)
 
 
 @torch.no_grad()

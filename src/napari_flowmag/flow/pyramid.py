@@ -48,6 +48,21 @@ def mean3(x: Tensor) -> Tensor:
     return x.mul_(1 / 9)
 
 
+def max_around(x: Tensor, width: int) -> Tensor:
+    """Give the highest value within a square of an odd width around each pixel."""
+    # By pairs, twice as wide each time: many times as fast as pooling on a CPU.
+    reach = width // 2
+    x = F.pad(x, (reach, reach, reach, reach), mode="replicate")
+    for axis in (2, 3):
+        seen = 1
+        while seen < width:
+            step = min(seen, width - seen)
+            length = sides(x)[axis - 2] - step
+            x = torch.maximum(x.narrow(axis, 0, length), x.narrow(axis, step, length))
+            seen += step
+    return x
+
+
 def _symmetric(x: Tensor, weights: list[float]) -> Tensor:
     """Filter along both axes by the weights of distance 0, 1, …; the border repeated.
 

@@ -6,6 +6,7 @@ far as it is trusted; what each window proposes is mixed, added to the flow so f
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple, cast
 
 import torch
@@ -13,13 +14,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from napari_flowmag.device import constant
-from napari_flowmag.flow.outlines import channels_last, neighbours, one_channel, start_at
+from napari_flowmag.flow.outlines import GRID, channels_last, neighbours, one_channel, start_at
 from napari_flowmag.flow.pyramid import Level, blur, gradients, pool, resize, shading, within
 from napari_flowmag.warp import sample_spline, sides
 
 WINDOWS = 4
 # A step is bounded (px of its level): past this the linearisation says nothing.
 STEP = 2.0
+
+_ALIKE = 4
+"""So many px have one value of noise of their own, as smoothed here, to slow changes."""
 
 
 class Update(nn.Module):
@@ -102,6 +106,19 @@ class Evidence(NamedTuple):
         along_x, along_y = xx * x + xy * y, xy * x + yy * y
         tt = tt + x * (2 * xt + along_x) + y * (2 * yt + along_y)
         return torch.cat([xx, xy, yy, xt + along_x, yt + along_y, tt], 1)
+
+
+def independent(doubled: int, size: tuple[int, int]) -> float:
+    """Count the values of noise in a window whose σ of a cell was doubled so many times.
+
+    Parameters
+    ----------
+    doubled : int
+        How many times.
+    size : (int, int)
+        Cells of the picture.
+    """
+    return min(4 * math.pi * 4.0**doubled, math.prod(size)) * GRID**2 / _ALIKE
 
 
 def step(

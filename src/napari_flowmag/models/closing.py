@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from napari_flowmag.flow.pyramid import blur, pool, resize
-from napari_flowmag.flow.steps import Evidence
-from napari_flowmag.models.significance import WIDER, independent
+from napari_flowmag.flow.steps import Evidence, independent
+from napari_flowmag.models.significance import WIDER
 from napari_flowmag.warp import sides
 
 SHORT = 0.1

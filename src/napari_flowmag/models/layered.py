@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from napari_flowmag.flow.pyramid import blur, gradients, mean3, pool, resize, rise
+from napari_flowmag.flow.pyramid import blur, gradients, max_around, mean3, pool, resize, rise
 from napari_flowmag.models.area import Area, area_of
 from napari_flowmag.warp import sample, sides
 
@@ -95,12 +95,12 @@ def outlines(motion: Tensor, factor: Tensor) -> Outlines:
     small = pool(motion, 2)
     at = small.detach()  # where there are two is a choice: no gradient
     size = torch.hypot(at[:, :1], at[:, 1:])
-    highest, lowest = _highest(size, _AROUND), -_highest(-size, _AROUND)
+    highest, lowest = max_around(size, _AROUND), -max_around(-size, _AROUND)
     apart = highest - lowest
-    near_by = _highest(size, _NEAR) + _highest(-size, _NEAR)
-    most = _highest(near_by, _AROUND - _NEAR + 1)  # of all such windows within the wide one
+    near_by = max_around(size, _NEAR) + max_around(-size, _NEAR)
+    most = max_around(near_by, _AROUND - _NEAR + 1)  # of all such windows within the wide one
     abrupt = rise(most / apart.clamp_min(1e-6), _ABRUPT)
-    known = 1 - rise(_highest(apart, _AROUND), MEASURED)
+    known = 1 - rise(max_around(apart, _AROUND), MEASURED)
     share = rise(_small(factor) * apart, APART) * abrupt * known
     return Outlines(share, small, size, highest, apart)
 
@@ -147,7 +147,7 @@ def layered(
     moved, outline = _moved(reference, frame, motion, factor, found)
     # Both are read linearly, so that what that blurs is no change.
     change = moved - sample(frame, field)
-    lowest, highest = -_highest(-single, 3), _highest(single, 3)
+    lowest, highest = -max_around(-single, 3), max_around(single, 3)
     return SHARE * outline * (change + single).clamp(lowest, highest).sub(single)
 
 
@@ -234,21 +234,6 @@ def _shorter_in_front(
     share = F.interpolate(share, scale_factor=_CELL, mode="bilinear", align_corners=False)
     height, width = sides(grey)
     return share[..., :height, :width] > _DOUBT
-
-
-def _highest(x: Tensor, width: int) -> Tensor:
-    """Give the highest value within a square of an odd width around each pixel."""
-    # By pairs, twice as wide each time: many times as fast as pooling on a CPU.
-    reach = width // 2
-    x = F.pad(x, (reach, reach, reach, reach), mode="replicate")
-    for axis in (2, 3):
-        seen = 1
-        while seen < width:
-            step = min(seen, width - seen)
-            length = sides(x)[axis - 2] - step
-            x = torch.maximum(x.narrow(axis, 0, length), x.narrow(axis, step, length))
-            seen += step
-    return x
 
 
 def _spread(x: Tensor, known: Tensor, coarse: bool = False, fewest: int = 3) -> Tensor:

@@ -16,14 +16,12 @@ where it has moved together, outlines between what moves and what is still in na
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
 from napari_flowmag.flow.outlines import GRID
 from napari_flowmag.flow.pyramid import blur, pool, resize, rise
-from napari_flowmag.flow.steps import Evidence
+from napari_flowmag.flow.steps import Evidence, independent
 from napari_flowmag.warp import sides
 
 EVIDENCE = (6.0, 12.0)
@@ -43,9 +41,6 @@ SURE = (0.5, 1.0)
 HEAVY = (0.08, 0.16)
 """Noise, as a share of the picture's contrast, in which absence of evidence says little: from the
 second on the measured motion is taken as it is, which is too small rather than too large there."""
-
-_ALIKE = 4
-"""So many px have one value of noise of their own, as smoothed here, to slow changes."""
 
 WIDER = 5
 """How many times windows are doubled."""
@@ -89,19 +84,6 @@ def significance(seen: Evidence, motion: Tensor) -> Tensor:
     length = GRID * torch.hypot(motion[:, :1], motion[:, 1:])
     unasked = torch.maximum(rise(length, SURE), rise(left.sqrt(), HEAVY))
     return torch.maximum(moves, unasked)
-
-
-def independent(doubled: int, size: tuple[int, int]) -> float:
-    """Count the values of noise in a window whose σ of a cell was doubled so many times.
-
-    Parameters
-    ----------
-    doubled : int
-        How many times.
-    size : (int, int)
-        Cells of the picture.
-    """
-    return min(4 * math.pi * 4.0**doubled, math.prod(size)) * GRID**2 / _ALIKE
 
 
 def _gain(seen: Tensor, motion: Tensor) -> Tensor:
