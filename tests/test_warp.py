@@ -17,6 +17,7 @@ from napari_flowmag.warp import (
     sample_spline,
     splat,
     spline_coefficients,
+    strips,
 )
 
 sizes = st.tuples(st.integers(1, 40), st.integers(1, 40))
@@ -45,6 +46,33 @@ def test_identity_grid_holds_x_then_y() -> None:
     grid = identity_grid(2, 3, torch.zeros((), dtype=torch.float64))
     assert grid.dtype == torch.float64
     assert grid.tolist() == [[[[0, 1, 2], [0, 1, 2]], [[0, 0, 0], [1, 1, 1]]]]
+
+
+# strips
+
+
+@given(st.tuples(st.integers(1, 3), st.integers(1, 90), st.integers(1, 90)), st.integers(1, 999))
+def test_strips_are_all_rows_in_their_order(size: tuple[int, int, int], pixels: int) -> None:
+    batch, height, width = size
+    like = torch.zeros(batch, 2, height, width)
+    with torch.no_grad():
+        found = strips(like, pixels)
+    assert [row for rows in found for row in range(height)[rows]] == list(range(height))
+    assert all(rows.stop <= height for rows in found)
+    assert max(rows.stop - rows.start for rows in found) * batch * width <= max(
+        pixels, batch * width
+    )
+    assert strips(like, pixels) == [slice(0, height)]  # gradients are asked for
+
+
+@settings(deadline=None, max_examples=5)
+@given(seeds)
+def test_reading_by_strips_is_reading_at_once(seed: int) -> None:
+    image, flow = numbers(2, 3, 150, 170, seed=seed), 3 * numbers(2, 2, 150, 170, seed=seed + 1)
+    at_once = by_spline(image, flow)  # for gradients
+    with torch.no_grad():
+        assert len(strips(flow)) > 1
+        torch.testing.assert_close(by_spline(image, flow), at_once)
 
 
 # reading

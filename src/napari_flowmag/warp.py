@@ -26,6 +26,26 @@ def sides(x: Tensor) -> tuple[int, int]:
     return int(x.shape[-2]), int(x.shape[-1])
 
 
+def strips(like: Tensor, pixels: int = 2**15) -> list[slice]:
+    """Rows of pictures (B, …, H, W) to be worked on one after the other.
+
+    A CPU keeps a strip in its cache from one operation to the next. On a graphics card every
+    operation takes its time to be started, and for gradients all is kept: there it is all rows.
+
+    Parameters
+    ----------
+    like : Tensor
+        The pictures.
+    pixels : int
+        About so many of them at once.
+    """
+    height, width = sides(like)
+    if torch.is_grad_enabled() or like.device.type != "cpu":
+        return [slice(0, height)]
+    rows = max(pixels // (len(like) * width), 1)
+    return [slice(top, min(top + rows, height)) for top in range(0, height, rows)]
+
+
 def identity_grid(height: int, width: int, like: Tensor) -> Tensor:
     """Pixel coordinates of an image.
 
@@ -165,19 +185,24 @@ def sample_spline(coefficients: Tensor, flow: Tensor, margin: int = 0) -> Tensor
     """
     coefficients = coefficients.contiguous()
     height, width = sides(coefficients)
-    left, right, across = _spline_reads(flow[:, 0], width, margin, -1)
-    upper, lower, down = _spline_reads(flow[:, 1], height, margin, -2)
+    along_x, along_y = (_along(flow, axis) for axis in (-1, -2))
 
     def read(x: Tensor, y: Tensor) -> Tensor:
         places = _grid(x, y)
         return F.grid_sample(coefficients, places, padding_mode="border", align_corners=True)
 
-    above = torch.lerp(read(left, upper), read(right, upper), across)
-    below = torch.lerp(read(left, lower), read(right, lower), across)
-    return torch.lerp(above, below, down)
+    found = []
+    for rows in strips(flow):
+        x, y = flow[:, 0, rows] + along_x, flow[:, 1, rows] + along_y[rows]
+        left, right, across = _spline_reads(x, width, margin)
+        upper, lower, down = _spline_reads(y, height, margin)
+        above = torch.lerp(read(left, upper), read(right, upper), across)
+        below = torch.lerp(read(left, lower), read(right, lower), across)
+        found.append(torch.lerp(above, below, down))
+    return torch.cat(found, 2)
 
 
-def _spline_reads(way: Tensor, size: int, margin: int, axis: int) -> tuple[Tensor, Tensor, Tensor]:
+def _spline_reads(position: Tensor, size: int, margin: int) -> tuple[Tensor, Tensor, Tensor]:
     """Return the two places along an axis where a spline is read linearly, and how they are mixed.
 
     A cubic B-spline's four weights along an axis are two linear reads at the right places:
@@ -185,12 +210,10 @@ def _spline_reads(way: Tensor, size: int, margin: int, axis: int) -> tuple[Tenso
 
     Parameters
     ----------
-    way : Tensor
-        (B, H, W) px along the axis.
+    position : Tensor
+        (B, H, W) px along the axis, from the picture's first one.
     size, margin : int
         Coefficients along it, and how many of them lie beyond the picture on either side.
-    axis : int
-        -1: along x, -2: along y.
 
     Returns
     -------
@@ -200,12 +223,11 @@ def _spline_reads(way: Tensor, size: int, margin: int, axis: int) -> tuple[Tenso
         (B, 1, H, W) of the far one.
     """
     beyond = max(margin - MARGIN, 0)
-    position = (way + _along(way, axis)).clamp(-beyond, size - 1 - 2 * margin + beyond)
-    position = _readable(position)
+    position = _readable(position.clamp(-beyond, size - 1 - 2 * margin + beyond))
     start = position.detach().floor()
     f = position - start
-    half = constant((0.5,), way.dtype, way.device)
-    sixth = constant((1 / 6,), way.dtype, way.device)
+    half = constant((0.5,), f.dtype, f.device)
+    sixth = constant((1 / 6,), f.dtype, f.device)
     inner = torch.addcmul(half, f, torch.sub(half, f, alpha=1 / 3))
     share = torch.addcmul(sixth, f, inner)  # 1/6 + f (1/2 + f (1/2 - f/3))
     scale = 2 / max(size - 1, 1)

@@ -11,7 +11,7 @@ from napari_flowmag.checkpoint import read_checkpoint, save_checkpoint
 from napari_flowmag.errors import FlowmagError
 from napari_flowmag.flow import load_flow
 from napari_flowmag.flow.gauss_newton import GaussNewtonFlow
-from napari_flowmag.flow.outlines import GRID, upsample
+from napari_flowmag.flow.outlines import GRID, OUTLINES, Shares, neighbours, upsample
 from napari_flowmag.synthetic.clips import translating_texture
 from napari_flowmag.warp import MARGIN, sample_spline, spline_coefficients
 
@@ -312,14 +312,22 @@ def test_upsampling_starts_as_linear_interpolation() -> None:
     torch.manual_seed(0)
     flow = GaussNewtonFlow(4, 4).eval()
     prepared = flow.prepare(torch.rand(1, 1, 33, 46))
-    shares = flow.estimate(prepared, torch.rand(1, 1, 33, 46)).shares
-    assert shares.shape == (1, 9, GRID**2, 9, 12)
-    values = torch.randn(1, 3, 9, 12)
-    full = upsample(values, shares)
+    values, hidden = torch.randn(1, 3, 9, 12), torch.randn(1, 4, 9, 12)
+    full = flow.shares(values, hidden, prepared.outlines)
     linear = torch.nn.functional.interpolate(
         values, scale_factor=GRID, mode="bilinear", align_corners=False
     )
     torch.testing.assert_close(full, linear, atol=0.02, rtol=0)
+
+
+def test_upsampling_by_strips_is_upsampling_at_once() -> None:
+    torch.manual_seed(0)
+    shares = Shares(4)
+    torch.nn.init.normal_(shares[2].weight)
+    seen = [torch.randn(2, channels, 57, 43) for channels in (3, 4, OUTLINES)]
+    at_once = shares(*seen)  # for gradients
+    with torch.no_grad():
+        torch.testing.assert_close(shares(*seen), at_once)
 
 
 def test_upsampling_can_draw_an_outline_within_a_cell() -> None:
@@ -327,7 +335,7 @@ def test_upsampling_can_draw_an_outline_within_a_cell() -> None:
     shares = torch.zeros(1, 9, GRID, GRID, 1, 2)
     shares[:, 4] = 1  # each cell's px are its own …
     shares[:, 4, :, -1, :, 0], shares[:, 5, :, -1, :, 0] = 0, 1  # … but the first one's last column
-    full = upsample(values, shares.flatten(2, 3))
+    full = upsample(neighbours(values), shares.flatten(2, 3))
     assert torch.equal(full[0, 0], torch.tensor([0.0] * 3 + [1.0] * 5).expand(GRID, 8))
 
 

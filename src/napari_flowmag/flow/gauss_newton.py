@@ -32,13 +32,13 @@ from napari_flowmag.flow.outlines import (
     Shares,
     channels_last,
     one_channel,
-    upsample,
 )
 from napari_flowmag.flow.pyramid import (
     Level,
     blur,
     fill,
     gradients,
+    grey,
     pool,
     resize,
     shading,
@@ -81,8 +81,6 @@ class Estimate(NamedTuple):
         (B, width, ceil(H/4), ceil(W/4)) features of the last step.
     maps : Tensor
         (B, 1, H, W): what else was asked for; without channels if nothing was.
-    shares : Tensor
-        (B, 9, 16, ceil(H/4), ceil(W/4)) for :func:`~napari_flowmag.flow.outlines.upsample`.
     steps : list of Tensor
         The flow after every step, after matching and, the last, after averaging
         (:mod:`~napari_flowmag.flow.agreement`), on its grid and in px of it; for training.
@@ -95,7 +93,6 @@ class Estimate(NamedTuple):
     flow: Tensor
     maps: Tensor
     hidden: Tensor
-    shares: Tensor
     steps: list[Tensor]
     matches: Matches
     seen: Evidence
@@ -154,11 +151,11 @@ class GaussNewtonFlow(nn.Module):
         first : Tensor
             (B, C, H, W), in [0, 1]; any C (its mean is used), any contrast.
         """
-        grey = first.mean(1, keepdim=True)
-        mean = grey.mean((2, 3), keepdim=True)
+        seen = grey(first)
+        mean = seen.mean((2, 3), keepdim=True)
         # A floor, so that a flat picture's noise is not blown up into texture.
-        gain = 1 / grey.std((2, 3), keepdim=True).clamp_min(0.02)
-        pyramid = _pyramid((grey - mean) * gain)
+        gain = 1 / seen.std((2, 3), keepdim=True).clamp_min(0.02)
+        pyramid = _pyramid((seen - mean) * gain)
         pictures = [smooth(image) for image in pyramid]
         levels = [gradients(_flat(picture)) for picture in pictures]
         features = self.matcher.features(_flat(pyramid[DESCRIBED]))
@@ -201,7 +198,7 @@ class GaussNewtonFlow(nn.Module):
         sharpness : float
             Of outlines, see :class:`~napari_flowmag.flow.outlines.Shares`.
         """
-        pyramid = _pyramid((second.mean(1, keepdim=True) - prepared.mean) * prepared.gain)
+        pyramid = _pyramid((grey(second) - prepared.mean) * prepared.gain)
         features = self.matcher.features(_flat(pyramid[DESCRIBED]))
         flow = torch.zeros_like(prepared.contexts[0][0][:, :2])
         hidden = torch.zeros_like(prepared.contexts[0][0][:, :1]).repeat(1, self.width, 1, 1)
@@ -221,11 +218,11 @@ class GaussNewtonFlow(nn.Module):
                 steps.append(flow)
         flow = agreed(flow, seen)
         steps.append(flow)
-        shares = self.shares(hidden, prepared.outlines, sharpness)
         wanted = [GRID * flow] if maps is None else [GRID * flow, one_channel(maps, hidden)]
         height, width = sides(second)
-        full = upsample(torch.cat(wanted, 1), shares)[..., :height, :width]
-        return Estimate(full[:, :2], full[:, 2:], hidden, shares, steps, matches, seen)
+        full = self.shares(torch.cat(wanted, 1), hidden, prepared.outlines, sharpness)
+        full = full[..., :height, :width]
+        return Estimate(full[:, :2], full[:, 2:], hidden, steps, matches, seen)
 
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
         """Flow (B, 2, H, W) px from `first` to `second`, each (B, C, H, W)."""

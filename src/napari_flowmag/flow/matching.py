@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from napari_flowmag.flow.outlines import channels_last
 from napari_flowmag.warp import sample, sides
 
 RADIUS = 4
@@ -104,8 +105,7 @@ class Matcher(nn.Module):
             For training.
         """
         scores = correlate(first, sample(second, flow, padding="zeros"))
-        seen = torch.cat([scores, first, hidden], 1)
-        out = self.head(self.refine(seen.contiguous(memory_format=torch.channels_last))).float()
+        out = self.head(self.refine(channels_last(scores, first, hidden))).float()
         likely = (SHARPNESS * scores + out[:, :SCORES]).log_softmax(1)
         match = torch.einsum("bkhw,kc->bchw", likely.exp(), candidates(likely))
         trust = out[:, -1:].sigmoid()

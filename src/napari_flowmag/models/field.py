@@ -122,8 +122,10 @@ class FieldMagnifier(Magnifier):
         """Give motion (2 maps, px) and share of the reference [0, 1]."""
         estimate = self.flow.estimate(prepared, frame, maps=self.maps, sharpness=SHARPNESS)
         moves, missing = self._judged(estimate, sides(frame))
-        # Gradients pass as if all were borne out, or what is not found would never be learnt.
-        motion = estimate.flow - ((1 - moves) * estimate.flow - moves * missing).detach()
+        motion = moves * (estimate.flow.detach() + missing)
+        if torch.is_grad_enabled():
+            # As if all were borne out, or what is not found would never be learnt.
+            motion = estimate.flow - (estimate.flow - motion).detach()
         return torch.cat([motion, estimate.maps.sigmoid()], 1)
 
     def _judged(self, estimate: Estimate, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
@@ -153,6 +155,7 @@ class FieldMagnifier(Magnifier):
 
     def single(self, prediction: Tensor, shown: Shown, frame: Tensor, factor: Tensor) -> Single:
         """Move all by one displacement a pixel."""
+        frame = frame.contiguous()  # or all that is done to single channels takes far longer
         measured, further = prediction[:, :2], factor - 1
         field = sampling_field(factor * measured)
         if factor.shape[-2:] != (1, 1):

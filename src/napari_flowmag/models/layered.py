@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from napari_flowmag.flow.pyramid import blur, gradients, max_around, mean3, pool, resize, rise
+from napari_flowmag.flow.pyramid import blur, gradients, grey, max_around, mean3, pool, resize, rise
 from napari_flowmag.models.area import Area, area_of
 from napari_flowmag.warp import sample, sides
 
@@ -218,21 +218,21 @@ def _shorter_in_front(
     reference: Tensor, frame: Tensor, motion: Tensor, far: Tensor, near: Tensor, band: Tensor
 ) -> Tensor:
     """Tell by which of two motions outlines have moved; (B, 1, H, W) bool."""
-    grey = frame.mean(1, keepdim=True)
-    before = sample(reference.mean(1, keepdim=True), -motion)
-    _, dx, dy = gradients((grey + before) / 2)
+    now = grey(frame)
+    before = sample(grey(reference), -motion)
+    _, dx, dy = gradients((now + before) / 2)
 
     def along(way: Tensor) -> Tensor:
         return dx * way[:, :1] + dy * way[:, 1:]
 
     # By the farther motion the frames differ by `middle + half`, by the shorter by `middle - half`.
     half = along(far - near) / 2
-    middle = grey - before + along((far + near) / 2 - motion)
+    middle = now - before + along((far + near) / 2 - motion)
     seen = torch.cat([2 * middle * half, middle.square() + half.square()], 1)
     less, unexplained = blur(pool(band * seen, _CELL), _WIDE).chunk(2, 1)
     share = less / unexplained.clamp_min(1e-12)
     share = F.interpolate(share, scale_factor=_CELL, mode="bilinear", align_corners=False)
-    height, width = sides(grey)
+    height, width = sides(now)
     return share[..., :height, :width] > _DOUBT
 
 
