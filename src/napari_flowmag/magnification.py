@@ -272,21 +272,19 @@ class Magnification:
         from napari_flowmag.batches import default_batch
         from napari_flowmag.device import resolve_device
         from napari_flowmag.engine import Engine
-        from napari_flowmag.models import find_model, load_magnifier
-        from napari_flowmag.provenance import file_sha256, state_sha256
+        from napari_flowmag.models import load_magnifier
+        from napari_flowmag.provenance import model_sha256
         from napari_flowmag.values import check_channels
 
         settings, frames, magnifier = self.settings, self._frames, self._magnifier
         device = resolve_device(settings.device)
-        path = None
         if magnifier is None:
-            path = find_model(settings.model)
             magnifier = load_magnifier(settings.model, device)
         else:
             parameter = next(magnifier.parameters(), None)
             if settings.device == "auto" and parameter is not None:
                 device = parameter.device
-        sha256 = state_sha256(magnifier) if path is None else file_sha256(path)
+        sha256 = model_sha256(magnifier)
         check_channels(magnifier.channels, frames, settings.motion_channels, settings.channels)
         precision = "float32" if settings.precision == "auto" else settings.precision
         engine = Engine(

@@ -23,6 +23,7 @@ FloatArray = NDArray[np.float64]
 _SMALLEST = 0.01  # px: motion below this is too small to divide by
 _PASSBAND = 0.25  # cycles/px: above it interpolated frames hold more aliasing than signal
 _TAPER = 16.0  # px over which the window rises from the edge of a region
+_STILL = 1e-9  # px: less is rounding
 _MARGIN = 8  # px around the region that the spline looks at beyond the search
 
 
@@ -243,7 +244,7 @@ class _Region:
             moved = np.clip(moved + step, -self._reach, self._reach)
             if np.abs(step).max() < 1e-4:
                 break
-        return moved
+        return np.where(np.abs(moved) < _STILL, 0.0, moved)
 
     def _remainder(self, aligned: FloatArray) -> FloatArray:
         """One Newton step to the maximum of the band-limited correlation.

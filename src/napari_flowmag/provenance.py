@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from napari_flowmag.engine import Engine
+    from napari_flowmag.models.base import Magnifier
 
 
 def file_sha256(path: Path) -> str:
@@ -39,6 +40,16 @@ def state_sha256(module: nn.Module) -> str | None:
         digest.update(name.encode())
         digest.update(value.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
+
+
+def model_sha256(magnifier: Magnifier) -> str | None:
+    """Hash by which a magnifier is known: of its file, as long as it has the weights of that.
+
+    Else of the weights in memory; None where there are none.
+    """
+    now = state_sha256(magnifier)
+    file, weights = magnifier.loaded or (None, None)
+    return file if file is not None and weights == now else now
 
 
 def provenance(

@@ -241,6 +241,8 @@ def _check_labels(masks: NDArray[Any], labels: Iterable[int]) -> None:
         raise FlowmagError(
             f"an alpha for single labels needs a mask of whole numbers, not of {masks.dtype}"
         )
+    if 0 in labels:
+        raise FlowmagError("label 0 is what lies outside of the objects: give `outside` instead")
     missing = sorted(set(labels) - labels_there(masks, labels))
     if missing:
         raise FlowmagError(

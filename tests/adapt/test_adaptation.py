@@ -16,8 +16,9 @@ from napari_flowmag.adapt.state import discard_state
 from napari_flowmag.checkpoint import read_checkpoint
 from napari_flowmag.errors import Cancelled, FlowmagError
 from napari_flowmag.metrics import motion_error
+from napari_flowmag.models import find_model
 from napari_flowmag.models.unet import UNetMagnifier
-from napari_flowmag.provenance import state_sha256
+from napari_flowmag.provenance import file_sha256, model_sha256, state_sha256
 
 SMALL = {"crop": 48, "batch": 1, "held_back": 2, "check_every": 2, "alpha": 4, "device": "cpu"}
 
@@ -57,6 +58,8 @@ def test_nothing_better_gives_the_original_back_and_says_so(clip):
     assert "left alone" in adapted.summary()
     original = load_magnifier("default", "cpu")
     assert state_sha256(adapted.magnifier) == state_sha256(original)
+    assert model_sha256(adapted.magnifier) == file_sha256(find_model("default"))
+    assert adapted.record["from"] == model_sha256(adapted.magnifier)
     assert all(p.requires_grad for p in adapted.magnifier.parameters())
 
 

@@ -11,6 +11,7 @@ import torch
 
 from napari_flowmag import load_magnifier, read_clip
 from napari_flowmag.cli import main
+from napari_flowmag.models import available_models
 from napari_flowmag.provenance import state_sha256
 
 QUICK = ["--alpha", "4", "--crop", "48", "--batch", "1", "--device", "cpu"]
@@ -50,8 +51,13 @@ def test_a_model_is_written_that_magnify_takes(clip, tmp_path, capsys):
 def test_magnify_adapts_first_and_tells_so(clip, tmp_path, capsys):
     out = tmp_path / "out.tif"
     assert main(["magnify", str(clip), "-o", str(out), "--alpha", "4", "--adapt", "2"]) == 0
-    assert "adapted:" in capsys.readouterr().err
+    said = capsys.readouterr()
+    assert "adapted:" in said.err
     record = read_clip(out).metadata["provenance"]
+    model = next(info for info in available_models() if info.name == "default")
+    assert record["adaptation"]["from"] == model.sha256
+    changed = record["model"]["sha256"] != model.sha256
+    assert ("model default, adapted (" in said.out) == changed
     assert record["adaptation"]["steps"] == 2
     assert record["adaptation"]["settings"]["alpha"] == 4
 

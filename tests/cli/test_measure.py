@@ -248,3 +248,29 @@ def test_what_was_magnified_beyond_the_search_has_no_factor(clips, capsys):
     (row,), told = measured(clips, capsys, f"clip.tif --magnified {far} --search 8")
     assert row["factor"] is None
     assert "region 4, magnified, moves as far" in told
+
+
+def test_what_stands_still_has_neither_size_nor_frequency(tmp_path, texture, capsys):
+    (frame,) = texture([(0.3, 0.2)], 72, 80)
+    frames = np.round(60000 * np.repeat(frame[None], 16, 0)).astype(np.uint16)
+    path = tmp_path / "still.tif"
+    tifffile.imwrite(path, frames, imagej=True, metadata={"axes": "TYX", "finterval": 0.05})
+    assert main(["measure", str(path), "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert row["largest_px"] == 0
+    assert row["frequency_hz"] is None
+
+
+def test_nothing_is_looked_for_farther_away_than_the_frame_is_wide(clips, capsys):
+    assert main(["measure", str(clips / "clip.tif"), "--search", "100000", "--stop", "3"]) == 0
+    assert "moves by up to 0.4" in capsys.readouterr().out
+
+
+def test_a_video_of_a_grey_clip_is_refused_by_name(clips, capsys):
+    video = clips / "magnified.mp4"
+    assert main(["magnify", str(clips / "clip.tif"), "-o", str(video), "--alpha", "2"]) == 0
+    capsys.readouterr()
+    assert main(["measure", str(clips / "clip.tif"), "--magnified", str(video)]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"flowmag: error: {video}: pictures of shape (72, 80, 3)")
+    assert "magnify into a .tif or .ome.zarr file" in said

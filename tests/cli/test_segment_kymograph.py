@@ -185,3 +185,31 @@ def test_points_that_take_each_other_back_find_nothing(clip, tmp_path, capsys):
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert "nothing was found there" in error
+
+
+def test_a_box_is_cut_to_the_picture(clip, tmp_path, capsys):
+    line = ["segment", str(clip), "--json", "-o", str(tmp_path / "mask.png"), "--box"]
+    assert main([*line, "20,10,60,50"]) == 0
+    within = json.loads(capsys.readouterr().out)["pixels"]
+    assert main([*line, "20,10,60,5000"]) == 0
+    assert json.loads(capsys.readouterr().out)["pixels"] > within / 2
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("--box 200,10,300,50", "the box from (200, 10) to (300, 50) lies outside of the picture"),
+        ("--box 20,10,60,50 --grow nan", "--grow nan: give a number"),
+        ("--box 20,10,60,50 --grow -1000", "--grow -1000: nothing is left of the object"),
+    ],
+)
+def test_what_leaves_no_object_is_named(clip, tmp_path, capsys, words, said):
+    assert main(["segment", str(clip), "-o", str(tmp_path / "mask.png"), *words.split()]) == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "mask.png").exists()
+
+
+def test_one_frame_is_not_frames(clip, tmp_path, capsys):
+    line = ["kymograph", str(clip), "--line", "20,30,60,30", "-o", str(tmp_path / "x.csv")]
+    assert main([*line, "--stop", "1"]) == 0
+    assert ": 1 frame, " in capsys.readouterr().out

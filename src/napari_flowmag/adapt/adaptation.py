@@ -30,7 +30,7 @@ from napari_flowmag.frames import as_frames
 from napari_flowmag.interruptible import interruptible
 from napari_flowmag.models import load_magnifier
 from napari_flowmag.models.base import Magnifier
-from napari_flowmag.provenance import state_sha256
+from napari_flowmag.provenance import model_sha256
 from napari_flowmag.strength import Strength, check_mask, read_mask
 from napari_flowmag.values import ValueRange, check_channels
 
@@ -299,7 +299,7 @@ class _Run:
         return {
             "settings": self.settings.to_dict(),
             "clip": self.print,
-            "model": state_sha256(self.original),
+            "model": model_sha256(self.original),
         }
 
     def _resume(self) -> bool:

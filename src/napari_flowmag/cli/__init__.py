@@ -49,7 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(f"{error.filename or 'system'}: {error.strerror or error}")
     except MemoryError:
         return _fail(
-            "memory is full: try --tile 512, or a part of the clip with --start and --stop"
+            "memory is full: take a part of the clip with --start and --stop; smaller pieces with "
+            "--tile 512 to magnify, a smaller --search to measure"
         )
     except (Cancelled, KeyboardInterrupt):
         code = INTERRUPTED

@@ -97,10 +97,12 @@ def kymograph(
         "distance": made.distance,
         "unit": made.unit,
     }
+    from napari_flowmag.cli.remarks import counted
+
     print(
         json.dumps(summary)
         if as_json
-        else f"{output}: {frames} frames, {samples} samples {made.distance:.4g} {made.unit} apart"
+        else f"{output}: {counted(frames)}, {samples} samples {made.distance:.4g} {made.unit} apart"
     )
 
 

@@ -283,16 +283,18 @@ def _summary(
 
 
 def _sentence(summary: dict[str, Any]) -> str:
+    from napari_flowmag.cli.remarks import counted
+
     weights = summary["sha256"][:8] if summary["sha256"] else "no weights"
+    adaptation = summary["provenance"].get("adaptation")
+    model = summary["model"]
+    if adaptation is not None and adaptation["from"] != summary["sha256"]:
+        model = f"{model}, adapted"
     return (
-        f"{summary['output']}: {_counted(summary['frames'])}, ×{summary['alpha']:g}, model "
-        f"{summary['model']} ({weights}), {summary['seconds']:.1f} s, "
+        f"{summary['output']}: {counted(summary['frames'])}, ×{summary['alpha']:g}, model "
+        f"{model} ({weights}), {summary['seconds']:.1f} s, "
         f"{summary['frames_per_second']:.1f} frames/s"
     )
-
-
-def _counted(frames: int) -> str:
-    return "1 frame" if frames == 1 else f"{frames} frames"
 
 
 def parse_reference(text: str) -> int | str:

@@ -14,6 +14,8 @@ import typer
 from napari_flowmag.errors import FlowmagError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     from numpy.typing import NDArray
 
     from napari_flowmag.cli.excerpt import Excerpt
@@ -90,6 +92,7 @@ def measure(
     if not 0 <= at < len(source):
         raise FlowmagError(f"--reference {at}: {clip} has {len(source)} frames, counted from 0")
     (first,) = pictures_of(source, channel, part.z, at, at + 1)
+    search = min(search, max(np.shape(first)[:2]))  # farther away nothing is in view any more
     regions = _with_structure(first, None if mask is None else read_mask(mask), search)
     frames = pictures_of(source, channel, part.z, part.start, part.stop)
     motions = measure_motion(
@@ -98,7 +101,7 @@ def measure(
     moved = None
     if after is not None:
         there = (part.start - part.shift, part.stop - part.shift)
-        frames = pictures_of(after, channel, part.second_z, *there)
+        frames = _like(pictures_of(after, channel, part.second_z, *there), first, magnified)
         lost: dict[int, UnmeasurableError] = {}  # such as torn by too large a factor
         moved = measure_motion(first, frames, regions, search=search, start=there[0], lost=lost)
         for reason in lost.values():
@@ -152,6 +155,18 @@ def _with_structure(first: Any, mask: NDArray[Any] | None, search: int) -> NDArr
     for reason in reasons.values():
         print(f"{reason}; it is left out", file=sys.stderr)
     return np.where(np.isin(mask, list(reasons)), 0, mask)
+
+
+def _like(frames: Iterable[Any], first: Any, path: Path | None) -> Iterator[Any]:
+    """Refuse pictures of another shape."""
+    for frame in frames:
+        if np.shape(frame) != np.shape(first):
+            raise FlowmagError(
+                f"{path}: pictures of shape {np.shape(frame)}, the clip's are of "
+                f"{np.shape(first)}: magnify into a .tif or .ome.zarr file, which keeps size and "
+                "channels; videos are in colour, and their sizes even"
+            )
+        yield frame
 
 
 def _asked(after: Clip) -> float | None:

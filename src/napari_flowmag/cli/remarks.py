@@ -25,6 +25,11 @@ def remark_on(clip: Clip, path: Path) -> None:
         print(f"{path}: {one_frame(clip)}", file=sys.stderr)
 
 
+def counted(frames: int) -> str:
+    """Say how many frames there are."""
+    return "1 frame" if frames == 1 else f"{frames} frames"
+
+
 def one_frame(clip: Clip) -> str:
     """Say that a clip of one frame shows no motion, and what may have been meant."""
     more = next((clip.sizes[axis] for axis in "ZC" if clip.sizes.get(axis, 1) > 1), 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -70,6 +71,8 @@ def segment(
     )
     if not 1 <= label <= _LARGEST:
         raise FlowmagError(f"--label {label}: give a number from 1 to {_LARGEST}")
+    if not math.isfinite(grow):
+        raise FlowmagError(f"--grow {grow}: give a number of px")
     if output.suffix.lower() in LOSSY:
         raise FlowmagError(f"{output}: labels must come back as they are: write .tif or .png")
     check_output(output, clip)
@@ -82,9 +85,11 @@ def segment(
         picture = picture.mean(axis=-1)
     segmenter = _segmenter(checkpoint, device)
     found = segmenter.segment(segmenter.prepare(picture, lambda: None), prompt)
-    found = change_size(found, grow)
     if not found.any():
         raise FlowmagError("nothing was found there: give more points, or a box")
+    found = change_size(found, grow)
+    if not found.any():
+        raise FlowmagError(f"--grow {grow:g}: nothing is left of the object: shrink it by less")
     labels = np.zeros(found.shape, np.uint16) if add_to is None else _labels(add_to, found.shape)
     labels[found] = label
     _write(labels, output)

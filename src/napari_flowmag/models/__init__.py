@@ -167,12 +167,14 @@ def load_magnifier(name_or_path: str | Path, device: str | torch.device = "auto"
     """
     from napari_flowmag.checkpoint import import_from
     from napari_flowmag.device import resolve_device
+    from napari_flowmag.provenance import file_sha256, state_sha256
 
     path = find_model(name_or_path)
     if path is None:
         module = make_baseline(str(name_or_path))
     else:
         module = cast("Magnifier", import_from(_READERS[path.suffix])(path))
+        module.loaded = file_sha256(path), state_sha256(module) or ""
     return module.to(resolve_device(device)).eval()
 
 

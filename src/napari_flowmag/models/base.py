@@ -101,6 +101,8 @@ class Magnifier(nn.Module, ABC):
         numbers, so that they can be replayed (:mod:`napari_flowmag.recorded`).
     trainable : bool
         Whether its weights may be trained; else they are part of a method.
+    loaded : tuple of str, optional
+        Hash of the file that it was read from, and of the weights that were read.
     """
 
     architecture: str
@@ -112,6 +114,7 @@ class Magnifier(nn.Module, ABC):
     light: bool = False
     recordable: tuple[str, ...] = ()
     trainable: bool = True
+    loaded: tuple[str, str] | None = None
 
     @abstractmethod
     def prepare(self, reference: Tensor) -> Any:

@@ -6,7 +6,7 @@ answers as many prompts as the user makes (:meth:`Segmenter.segment`).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -44,13 +44,13 @@ class Prompt:
         if not self.inside and not self.boxes:
             raise FlowmagError("no prompt: click on the object, or draw a box around it")
 
-    def check_size(self, height: int, width: int) -> None:
-        """Refuse points outside of a picture.
+    def within(self, height: int, width: int) -> Prompt:
+        """Return the same with boxes cut to a picture.
 
         Raises
         ------
         FlowmagError
-            Naming the first of them.
+            Naming the first point or box that lies outside of it.
         """
         for row, column in (*self.inside, *self.outside):
             if not (0 <= row < height and 0 <= column < width):
@@ -58,6 +58,16 @@ class Prompt:
                     f"the point ({column:.0f}, {row:.0f}) lies outside of the picture of "
                     f"{width} × {height} px"
                 )
+        boxes = []
+        for top, left, bottom, right in self.boxes:
+            cut = max(top, 0), max(left, 0), min(bottom, height - 1), min(right, width - 1)
+            if not (cut[0] <= cut[2] and cut[1] <= cut[3]):
+                raise FlowmagError(
+                    f"the box from ({left:.0f}, {top:.0f}) to ({right:.0f}, {bottom:.0f}) lies "
+                    f"outside of the picture of {width} × {height} px"
+                )
+            boxes.append(cut)
+        return replace(self, boxes=tuple(boxes))
 
 
 class Segmenter(Protocol):

@@ -57,7 +57,7 @@ class AppearanceSegmenter:
         """Compare looks; see the protocol."""
         from skimage.transform import resize
 
-        prompt.check_size(*prepared.size)
+        prompt = prompt.within(*prepared.size)
         inside, outside, allowed = _seeds(prepared, prompt)
         if not (inside.any() and outside.any()):  # points inside and outside take each other back
             return np.zeros(prepared.size, bool)

@@ -76,7 +76,7 @@ class SamSegmenter:
 
     def segment(self, prepared: _Prepared, prompt: Prompt) -> NDArray[np.bool_]:
         """Decode the best mask; boxes are answered one by one and joined; see the protocol."""
-        prompt.check_size(*prepared.original_size)
+        prompt = prompt.within(*prepared.original_size)
         predictor = self._predictor
         predictor.features = prepared.features
         predictor.original_size = prepared.original_size
