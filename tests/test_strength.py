@@ -183,7 +183,7 @@ def test_what_is_about_a_mask_needs_one(options, named):
 def test_labels_that_a_mask_does_not_have():
     with pytest.raises(FlowmagError, match="label 3: the mask has no such label"):
         strength(2, SIZE, labelled(), label_alphas=[(3, 4), (1, 5)])
-    with pytest.raises(FlowmagError, match="label 0 is what lies outside .* give `outside`"):
+    with pytest.raises(FlowmagError, match=r"label 0 is what lies outside .* give `outside`"):
         strength(2, SIZE, labelled(), label_alphas=[(1, 5), (0, 2)])
     later = np.stack([0 * labelled(), labelled()])
     assert strength(2, SIZE, later, label_alphas=[(2, 5)], frames=2).at(1).alpha.max() == 5
