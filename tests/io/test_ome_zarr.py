@@ -116,6 +116,13 @@ def test_a_frame_is_stored_in_chunks_of_its_own(tmp_path):
     assert zarr.open_array(path / "0", mode="r").chunks == (1, 1, 1024, 20)
 
 
+@pytest.mark.parametrize("dtype", ["l", "q", "L", "Q"])
+def test_whole_numbers_of_64_bits_by_both_of_their_names(tmp_path, dtype):
+    values = np.arange(128).reshape(2, 8, 8).astype(dtype)
+    path = write_clip(Clip.from_array(values, "TYX"), tmp_path / "a.ome.zarr")
+    np.testing.assert_array_equal(np.asarray(read_clip(path).frames), values)
+
+
 def test_an_image_is_replaced_and_anything_else_is_not(tmp_path):
     path = tmp_path / "a.ome.zarr"
     for level in (1, 2):

@@ -207,7 +207,7 @@ def sink(
         "0",
         shape=tuple(stored.values()),
         chunks=tuple(min(n, _LARGEST_CHUNK) if a in "YX" else 1 for a, n in stored.items()),
-        dtype=like.dtype,
+        dtype=np.dtype(like.dtype.str),  # Zarr knows only one of the two names of 64-bit integers
         dimension_names=[a.lower() for a in stored],
     )
     count = 0
