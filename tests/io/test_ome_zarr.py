@@ -62,7 +62,7 @@ def test_scales_of_image_and_level_multiply(tmp_path):
         ("micrometer", (1e6, 250, 200)),
         ("picometer", (1, 250, 200)),
         (None, (1000, 250, 200)),
-        ("pixel", (1, 250, 200)),
+        ("pixel", (250, 200)),
     ],
 )
 def test_lengths_in_several_units(tmp_path, unit, size):
@@ -74,7 +74,7 @@ def test_lengths_in_several_units(tmp_path, unit, size):
 def test_numbers_that_are_none_are_unknown(tmp_path):
     scale = [{"type": "scale", "scale": [float("inf"), 1.0, float("nan"), 250.0, 200.0]}]
     clip = read_clip(store(tmp_path / "a.zarr", version="0.4", scale=scale))
-    assert (clip.fps, clip.pixel_size, clip.unit) == (None, (1, 250, 200), "nm")
+    assert (clip.fps, clip.pixel_size, clip.unit) == (None, (250, 200), "nm")
 
 
 def test_a_picture_of_two_axes_is_one_frame(tmp_path):

@@ -169,6 +169,8 @@ def _facts(
     spatial = "".join(a for a in "ZYX" if a in axes)
     # Files in the wild name one unit for all; the specification has one for each axis.
     length_of = {a: unit_of.get(a) or unit_of.get("X") for a in spatial}
+    if by_axis.get("Z") == 1 and not unit_of.get("Z"):
+        length_of["Z"] = None  # a number is asked for even where the step is unknown
     size, symbol = pixel_size(by_axis, length_of, spatial) if told else (None, None)
     second = units.seconds(unit_of.get("T")) if told else None
     channels = ome.get("omero", {}).get("channels", ())
@@ -231,7 +233,7 @@ def _channels_first(frame: NDArray[Any], axes: str) -> NDArray[Any]:
 
 def _ome_attributes(like: Clip, axes: str, path: Path) -> dict[str, Any]:
     unit = units.length(like.unit)
-    size = dict(zip(like.spatial_axes, like.pixel_size or (), strict=False))
+    size = like.lengths
     scale = [1 / (like.fps or 1.0) if a == "T" else size.get(a, 1.0) for a in axes]
     kinds = {"T": "time", "C": "channel"}
     described: list[dict[str, str]] = []

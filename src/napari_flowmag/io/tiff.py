@@ -186,11 +186,13 @@ def _clip_axes(tif: tifffile.TiffFile, series: Any, path: Path) -> str:
     """Return the clip's letter for each axis of the series.
 
     An axis without a meaning (tifffile's Q and I) is time, a second one depth. ImageJ stacks made
-    of a movie call time "slices": without frames and without a slice spacing they are time too.
+    of a movie call time "slices": without frames and without a slice spacing they are time too,
+    unless our note says that they are a depth.
     Samples of a pixel are colours only in pages that say so; cameras store channels as samples.
     """
     is_colour = series.keyframe.photometric not in _GREY
     ij = tif.imagej_metadata or {}
+    is_depth = "spacing" in ij or "Z" in str(load_facts(ij.get("Info")).get("axes"))
     sizes = dict(zip(series.axes, series.shape, strict=True))
     letters: list[str] = []
     for letter, size in zip(series.axes, series.shape, strict=True):
@@ -200,7 +202,7 @@ def _clip_axes(tif: tifffile.TiffFile, series: Any, path: Path) -> str:
             new = next((a for a in "TZ" if a not in taken), letter)
         elif letter == "S" and not (is_colour and size in (3, 4)) and "C" not in taken:
             new = "C"
-        elif letter == "Z" and "T" not in taken and tif.is_imagej and "spacing" not in ij:
+        elif letter == "Z" and "T" not in taken and tif.is_imagej and not is_depth:
             new = "T"
         letters.append(_DROPPED if size == 1 and new not in "TYX" else new)
     unknown = [a for a in letters if a not in AXES + _DROPPED]
