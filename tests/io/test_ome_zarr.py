@@ -110,6 +110,39 @@ def test_what_is_written_follows_the_specification(tmp_path, axes, known):
     )
 
 
+def omero_channels(folder, values, axes, **facts):
+    path = write_clip(Clip.from_array(values, axes, **facts), folder / "a.ome.zarr")
+    return zarr.open_group(path, mode="r").attrs["ome"]["omero"]["channels"]
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.int16, np.float32, np.float64])
+def test_channels_open_with_full_contrast(tmp_path, dtype):
+    values = np.stack([VALUES[:, 0] + 200, 3 * VALUES[:, 1]], axis=2).astype(dtype)
+    if values.dtype.kind == "f":
+        values[0, 0, 0, 0] = np.nan
+    channels = omero_channels(tmp_path, values, "TZCYX", channel_names=("DAPI", "actin"))
+    for c, told in enumerate(channels):
+        window, own = told["window"], values[:, :, c]
+        assert (window["start"], window["end"]) == (np.nanmin(own), np.nanmax(own))
+        assert window["min"] <= window["start"] < window["end"] <= window["max"]
+
+
+def test_eight_bits_and_constant_clips_open_as_they_are(tmp_path):
+    for dtype, most in ((np.uint8, 255), (np.uint16, 65535)):
+        values = np.full((2, 8, 8), 7, dtype)
+        (told,) = omero_channels(tmp_path, values, "TYX", channel_names=("phase",))
+        assert (told["window"]["start"], told["window"]["end"]) == (0, most)
+
+
+def test_colours_are_shown_as_what_they_are_and_a_single_channel_in_grey(tmp_path):
+    values = RNG.integers(0, 4000, (2, 8, 8, 3), np.uint16)
+    channels = omero_channels(tmp_path, values, "TYXS")
+    assert [told["color"] for told in channels] == ["FF0000", "00FF00", "0000FF"]
+    assert {told["window"]["end"] for told in channels} == {values.max()}
+    (told,) = omero_channels(tmp_path, values[..., 0], "TYX", channel_names=("phase",))
+    assert told["color"] == "FFFFFF"
+
+
 def test_a_frame_is_stored_in_chunks_of_its_own(tmp_path):
     values = np.zeros((3, 2, 1100, 20), np.uint8)
     path = write_clip(Clip.from_array(values, "TZYX"), tmp_path / "a.ome.zarr")
