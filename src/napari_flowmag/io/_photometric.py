@@ -22,11 +22,11 @@ class Shown:
     """Turns the numbers that a TIFF file stores into the values that it shows.
 
     `table` has red, green and blue, or a grey, for each number of a palette; None without one.
-    `white` is the number that a negative stores for black; None unless the file is one.
+    `black` is the number that a negative stores for black; None unless the file is one.
     """
 
     table: NDArray[Any] | None = None
-    white: int | None = None
+    black: int | None = None
 
     def axes(self, stored: str) -> str:
         """Return the axes of what is shown."""
@@ -40,8 +40,8 @@ class Shown:
         """Return what is shown, colours as the last axis."""
         if self.table is not None:
             return np.take(self.table, stored, axis=0)
-        if self.white is not None:
-            return np.asarray(stored ^ stored.dtype.type(self.white))
+        if self.black is not None:
+            return np.asarray(stored ^ stored.dtype.type(self.black))
         return stored
 
 
@@ -50,7 +50,8 @@ def shown(tif: tifffile.TiffFile, path: Path) -> Shown:
 
     Those of ImageJ are intensities whatever the table of colours that they are looked at with, and
     so are those of a palette in OME-TIFF. Negatives of signed and real numbers stay as they are:
-    nothing says which number is white.
+    nothing says which number is white. So do true and false: tifffile calls masks negatives unless
+    it is told better.
 
     Raises
     ------
@@ -61,8 +62,8 @@ def shown(tif: tifffile.TiffFile, path: Path) -> Shown:
     page = series.keyframe
     if tif.is_imagej or page.dtype is None:
         return Shown()
-    if page.photometric == _WHITE_IS_ZERO and page.dtype.kind in "bu":
-        return Shown(white=2**page.bitspersample - 1)
+    if page.photometric == _WHITE_IS_ZERO and page.dtype.kind == "u":
+        return Shown(black=2**page.bitspersample - 1)
     if page.photometric != _PALETTE or page.colormap is None or tif.is_ome:
         return Shown()
     palettes = (other.aspage().colormap for other in series.pages if other is not None)
