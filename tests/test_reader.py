@@ -7,6 +7,7 @@ import pytest
 import tifffile
 
 from napari_flowmag import Clip, FlowmagError, write_clip
+from napari_flowmag._layers import clip_of
 from napari_flowmag._reader import get_reader
 from napari_flowmag.io import readable_suffixes
 
@@ -50,6 +51,16 @@ def test_what_is_unknown_is_in_pixels(tmp_path):
     ((_, settings, _),) = get_reader(path)(path)
     assert settings["scale"] == (1, 1, 1)
     assert settings["units"] == ("pixel", "pixel", "pixel")
+
+
+def test_an_unknown_step_in_depth_alone_is_in_pixels(tmp_path):
+    layers = pytest.importorskip("napari.layers")
+    path, _ = stored(tmp_path, "TZYX", pixel_size=(0.5, 0.25), unit="µm")
+    (layer,) = get_reader(path)(path)
+    assert layer[1]["scale"] == (1, 1, 0.5, 0.25)
+    assert layer[1]["units"] == ("pixel", "pixel", "um", "um")
+    clip = clip_of(layers.Layer.create(*layer))
+    assert (clip.pixel_size, clip.unit) == ((0.5, 0.25), "µm")
 
 
 def test_colour_is_no_axis_and_channels_are_layers(tmp_path):

@@ -224,12 +224,15 @@ def _pixel_size(layer: Image) -> tuple[tuple[float, ...] | None, str | None]:
     if unit is None:
         return None, None
     axes = axes_of(layer).rstrip("S")
-    places = [axes.index(a) for a in "ZYX" if a in axes]
-    factors = [in_unit(layer.units[place], unit.pint) for place in places]
-    if None in factors:
-        return None, None
-    steps = [abs(float(layer.scale[place])) for place in places]
-    return tuple(f * s for f, s in zip(factors, steps, strict=True) if f is not None), unit.symbol
+    sizes: list[float] = []
+    for letter in (a for a in "ZYX" if a in axes):
+        place = axes.index(letter)
+        factor = in_unit(layer.units[place], unit.pint)
+        if factor is not None:
+            sizes.append(factor * abs(float(layer.scale[place])))
+        elif letter != "Z":  # of a clip, the step in depth alone may be unknown
+            return None, None
+    return tuple(sizes), unit.symbol
 
 
 def in_unit(unit: Any, name: str) -> float | None:

@@ -67,12 +67,11 @@ def clip_layers(clip: Clip) -> list[LayerData]:
 
 def _settings(clip: Clip, frames: Any, name: str, channel: int | None = None) -> dict[str, Any]:
     axes = "".join(a for a in clip.axes if a not in "CS")
-    size = dict(zip(clip.spatial_axes, clip.pixel_size or (), strict=False))
-    if clip.fps:
-        size["T"] = 1 / clip.fps
+    size = clip.lengths
     length = units.length(clip.unit)
-    unit = dict.fromkeys(clip.spatial_axes, length.pint if length else "pixel")
-    unit["T"] = "s" if clip.fps else "pixel"
+    unit = dict.fromkeys(size, length.pint if length else "pixel")
+    if clip.fps:
+        size["T"], unit["T"] = 1 / clip.fps, "s"
     own = {"axes": clip.axes, "fps": clip.fps, "array": frames.name, **clip.metadata}
     if channel is not None:
         own |= {"channel": channel, "channel_count": clip.sizes["C"]}
@@ -82,7 +81,7 @@ def _settings(clip: Clip, frames: Any, name: str, channel: int | None = None) ->
         "name": name,
         "rgb": "S" in clip.axes,
         "scale": tuple(size.get(a, 1.0) for a in axes),
-        "units": tuple(unit[a] for a in axes),
+        "units": tuple(unit.get(a, "pixel") for a in axes),
         "axis_labels": tuple(a.lower() for a in axes),
         "metadata": {OWN: own},
     }

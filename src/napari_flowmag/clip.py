@@ -36,7 +36,8 @@ class Clip:
     fps
         Frames a second, None if unknown.
     pixel_size
-        Size of a pixel along each spatial axis there is, in (Z,) Y, X order; None if unknown.
+        Size of a pixel along each spatial axis there is, in (Z,) Y, X order; of Y and X alone where
+        only the depth of a step is unknown; None if unknown.
     unit
         Unit of `pixel_size`, such as ``"µm"``; None just when that is.
     value_range
@@ -119,7 +120,7 @@ class Clip:
             object.__setattr__(self, "unit", unit.symbol)
         if self.pixel_size is None:
             return
-        if len(self.pixel_size) != len(self.spatial_axes) or not all(
+        if len(self.pixel_size) not in (2, len(self.spatial_axes)) or not all(
             math.isfinite(size) and size > 0 for size in self.pixel_size
         ):
             raise FlowmagError(
@@ -168,8 +169,14 @@ class Clip:
 
     @property
     def spatial_axes(self) -> str:
-        """The axes that `pixel_size` speaks of: ``"YX"`` or ``"ZYX"``."""
+        """The axes in space: ``"YX"`` or ``"ZYX"``."""
         return "".join(a for a in "ZYX" if a in self.axes)
+
+    @property
+    def lengths(self) -> dict[str, float]:
+        """Size of a pixel in `unit` by the letter of each axis along which it is known."""
+        size = self.pixel_size or ()
+        return dict(zip("ZYX"[-len(size) :], size, strict=True)) if size else {}
 
     @property
     def pixel_shape(self) -> tuple[float, float]:
@@ -187,7 +194,7 @@ class Clip:
         return self.replace(
             frames=self.frames[(slice(None),) * place + (z,)],
             axes=self.axes.replace("Z", ""),
-            pixel_size=None if size is None else size[1:],
+            pixel_size=None if size is None else size[-2:],
         )
 
     def frame(self, index: int) -> NDArray[Any]:

@@ -10,6 +10,7 @@ import pytest
 import tifffile
 from PIL import Image
 
+from napari_flowmag import read_clip, write_clip
 from napari_flowmag.adapt.adaptation import Adaptation
 from napari_flowmag.cli import main
 
@@ -52,6 +53,20 @@ def test_no_input_is_lost(folder, capsys, line):
     assert main(shlex.split(line)) == 2
     error = capsys.readouterr().err
     assert "is the input itself: give the output another name" in error
+    assert error.count("\n") == 1
+    assert contents(folder) == before
+
+
+@pytest.mark.parametrize(
+    ("source", "output"),
+    [("frames", "frames/out.tif"), ("clip.ome.zarr", "clip.ome.zarr/out.tif")],
+)
+def test_nothing_is_written_among_what_is_read(folder, capsys, source, output):
+    write_clip(read_clip("clip.tif"), "clip.ome.zarr")
+    before = contents(folder)
+    assert main(shlex.split(f"magnify {source} --alpha 2 -o {output}")) == 2
+    error = capsys.readouterr().err
+    assert f"{output} lies in the input {source}" in error
     assert error.count("\n") == 1
     assert contents(folder) == before
 

@@ -6,6 +6,7 @@ import os
 import re
 
 import numpy as np
+import PIL.Image
 import pytest
 import tifffile
 
@@ -40,6 +41,16 @@ def test_a_file_of_another_kind(tmp_path, suffix, content):
     path = tmp_path / f"clip{suffix}"
     path.write_bytes(content)
     assert re.search(r"is not a|no \w+ file|damaged|has no video", line_of(path))
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".avi", ".gif"])
+@pytest.mark.parametrize("kind", ["tiff", "png", "jpeg"])
+def test_pictures_that_are_named_a_video(tmp_path, suffix, kind):
+    path = tmp_path / f"clip{suffix}"
+    frames = [PIL.Image.fromarray(np.full((16, 16), level, np.uint8)) for level in range(3)]
+    more = {"save_all": True, "append_images": frames[1:]} if kind == "tiff" else {}
+    frames[0].save(path, format=kind, **more)
+    assert f"is not a video but a {kind.upper()} file" in line_of(path)
 
 
 @pytest.mark.parametrize(

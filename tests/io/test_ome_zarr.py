@@ -62,7 +62,7 @@ def test_scales_of_image_and_level_multiply(tmp_path):
         ("micrometer", (1e6, 250, 200)),
         ("picometer", (1, 250, 200)),
         (None, (1000, 250, 200)),
-        ("pixel", (1, 250, 200)),
+        ("pixel", (250, 200)),
     ],
 )
 def test_lengths_in_several_units(tmp_path, unit, size):
@@ -74,7 +74,7 @@ def test_lengths_in_several_units(tmp_path, unit, size):
 def test_numbers_that_are_none_are_unknown(tmp_path):
     scale = [{"type": "scale", "scale": [float("inf"), 1.0, float("nan"), 250.0, 200.0]}]
     clip = read_clip(store(tmp_path / "a.zarr", version="0.4", scale=scale))
-    assert (clip.fps, clip.pixel_size, clip.unit) == (None, (1, 250, 200), "nm")
+    assert (clip.fps, clip.pixel_size, clip.unit) == (None, (250, 200), "nm")
 
 
 def test_a_picture_of_two_axes_is_one_frame(tmp_path):
@@ -110,10 +110,50 @@ def test_what_is_written_follows_the_specification(tmp_path, axes, known):
     )
 
 
+def omero_channels(folder, values, axes, **facts):
+    path = write_clip(Clip.from_array(values, axes, **facts), folder / "a.ome.zarr")
+    return zarr.open_group(path, mode="r").attrs["ome"]["omero"]["channels"]
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.int16, np.float32, np.float64])
+def test_channels_open_with_full_contrast(tmp_path, dtype):
+    values = np.stack([VALUES[:, 0] + 200, 3 * VALUES[:, 1]], axis=2).astype(dtype)
+    if values.dtype.kind == "f":
+        values[0, 0, 0, 0] = np.nan
+    channels = omero_channels(tmp_path, values, "TZCYX", channel_names=("DAPI", "actin"))
+    for c, told in enumerate(channels):
+        window, own = told["window"], values[:, :, c]
+        assert (window["start"], window["end"]) == (np.nanmin(own), np.nanmax(own))
+        assert window["min"] <= window["start"] < window["end"] <= window["max"]
+
+
+def test_eight_bits_and_constant_clips_open_as_they_are(tmp_path):
+    for dtype, most in ((np.uint8, 255), (np.uint16, 65535)):
+        values = np.full((2, 8, 8), 7, dtype)
+        (told,) = omero_channels(tmp_path, values, "TYX", channel_names=("phase",))
+        assert (told["window"]["start"], told["window"]["end"]) == (0, most)
+
+
+def test_colours_are_shown_as_what_they_are_and_a_single_channel_in_grey(tmp_path):
+    values = RNG.integers(0, 4000, (2, 8, 8, 3), np.uint16)
+    channels = omero_channels(tmp_path, values, "TYXS")
+    assert [told["color"] for told in channels] == ["FF0000", "00FF00", "0000FF"]
+    assert {told["window"]["end"] for told in channels} == {values.max()}
+    (told,) = omero_channels(tmp_path, values[..., 0], "TYX", channel_names=("phase",))
+    assert told["color"] == "FFFFFF"
+
+
 def test_a_frame_is_stored_in_chunks_of_its_own(tmp_path):
     values = np.zeros((3, 2, 1100, 20), np.uint8)
     path = write_clip(Clip.from_array(values, "TZYX"), tmp_path / "a.ome.zarr")
     assert zarr.open_array(path / "0", mode="r").chunks == (1, 1, 1024, 20)
+
+
+@pytest.mark.parametrize("dtype", ["l", "q", "L", "Q"])
+def test_whole_numbers_of_64_bits_by_both_of_their_names(tmp_path, dtype):
+    values = np.arange(128).reshape(2, 8, 8).astype(dtype)
+    path = write_clip(Clip.from_array(values, "TYX"), tmp_path / "a.ome.zarr")
+    np.testing.assert_array_equal(np.asarray(read_clip(path).frames), values)
 
 
 def test_an_image_is_replaced_and_anything_else_is_not(tmp_path):

@@ -139,3 +139,17 @@ def test_big_endian_arrays_are_written_with_their_values(tmp_path):
     for name in ("clip.tif", "clip.ome.zarr", "clip"):
         again = read_clip(write_clip(Clip.from_array(values, "TYX"), tmp_path / name))
         np.testing.assert_array_equal(np.asarray(again.frames), values)
+
+
+@pytest.mark.parametrize("name", ["a.tif", "a.ome.tif", "a.ome.zarr"])
+@pytest.mark.parametrize("count", [1, 3])
+def test_an_unknown_step_in_depth_stays_unknown(tmp_path, name, count):
+    values = np.zeros((count, 2, 6, 5), np.uint8)
+    clip = Clip.from_array(values, "TZYX", fps=2, pixel_size=(0.5, 0.25), unit="µm")
+    path = write_clip(clip, tmp_path / name)
+    again = read_clip(path)
+    assert (again.axes, again.pixel_size, again.unit) == ("TZYX", (0.5, 0.25), "µm")
+    if path.suffix == ".tif":
+        told = path.read_bytes()
+        assert b"PhysicalSizeZ" not in told
+        assert b"spacing" not in told

@@ -49,18 +49,18 @@ def test_imagej_depth_in_another_unit(tmp_path):
 @pytest.mark.parametrize(
     ("told", "fps", "depth"),
     [
-        ({"finterval": float("inf")}, None, 3),
-        ({"finterval": float("nan")}, None, 3),
-        ({"finterval": "unknown"}, None, 3),
-        ({"finterval": -1}, None, 3),
-        ({"spacing": float("nan")}, 2, 1),
-        ({"spacing": float("inf")}, 2, 1),
-        ({"spacing": -3}, 2, 3),
+        ({"finterval": float("inf")}, None, (3,)),
+        ({"finterval": float("nan")}, None, (3,)),
+        ({"finterval": "unknown"}, None, (3,)),
+        ({"finterval": -1}, None, (3,)),
+        ({"spacing": float("nan")}, 2, ()),
+        ({"spacing": float("inf")}, 2, ()),
+        ({"spacing": -3}, 2, (3,)),
     ],
     ids=str,
 )
 def test_imagej_numbers_that_are_none_are_unknown(tmp_path, told, fps, depth):
-    check(write_imagej(tmp_path / "a.tif", **told), fps=fps, size=(depth, 0.25, 0.5))
+    check(write_imagej(tmp_path / "a.tif", **told), fps=fps, size=(*depth, 0.25, 0.5))
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_imagej_numbers_that_are_none_are_unknown(tmp_path, told, fps, depth):
     [
         ({"PhysicalSizeZ": 300, "PhysicalSizeZUnit": "nm"}, (0.3, 0.1, 0.1)),
         ({"PhysicalSizeY": 100, "PhysicalSizeYUnit": "nm"}, (0.3, 0.1, 0.1)),
-        ({"PhysicalSizeZUnit": "pixel"}, (1, 0.1, 0.1)),
+        ({"PhysicalSizeZUnit": "pixel"}, (0.1, 0.1)),
         ({"PhysicalSizeYUnit": "pixel"}, None),
     ],
     ids=str,
@@ -82,7 +82,7 @@ def test_ome_lengths_in_several_units(tmp_path, told, size):
     [
         ({"TimeIncrement": "inf"}, None, (0.3, 0.1, 0.1)),
         ({"TimeIncrement": "nan"}, None, (0.3, 0.1, 0.1)),
-        ({"PhysicalSizeZ": "nan"}, 2, (1, 0.1, 0.1)),
+        ({"PhysicalSizeZ": "nan"}, 2, (0.1, 0.1)),
         ({"PhysicalSizeX": "inf"}, 2, None),
     ],
     ids=str,

@@ -74,6 +74,19 @@ def test_the_input_is_never_written_over(tmp_path, name):
         write_clip(clip, tmp_path / f"link{path.suffix}")
 
 
+@pytest.mark.parametrize("source", ["frames", "a.ome.zarr"])
+@pytest.mark.parametrize("name", ["out.tif", "0/out.ome.zarr", "out"])
+def test_nothing_is_written_among_what_is_read(tmp_path, source, name):
+    clip = read_clip(write_clip(CLIP, tmp_path / source))
+    if name != "out.tif" and source == "frames":  # what is no picture does no harm there
+        (tmp_path / source / "0").mkdir()
+        write_clip(clip, tmp_path / source / name)
+    else:
+        with pytest.raises(FlowmagError, match="lies in the input"):
+            write_clip(clip, tmp_path / source / name)
+    np.testing.assert_array_equal(np.asarray(read_clip(clip.metadata["path"]).frames), VALUES)
+
+
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("is_there", [True, False])
 def test_what_a_link_leads_to_is_written(tmp_path, name, is_there):

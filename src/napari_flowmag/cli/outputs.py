@@ -26,18 +26,19 @@ def check_output(output: Path, *inputs: str | Path | None) -> None:
     ------
     FlowmagError
         If there is no folder for the output, or an input would be lost: the output is the input, a
-        folder around it, or one of its pictures.
+        folder around it, or one of its pictures, or would become one.
     """
+    from napari_flowmag.io import check_beside
+
     if output.name == "":
         raise FlowmagError(f"output '{output}': give it a name")
     folder = output.absolute().parent
     if not folder.is_dir():
         raise FlowmagError(f"{output}: there is no folder {folder}: make it first")
-    if not output.exists():
-        return
     for source in (Path(given) for given in inputs if given is not None):
-        if source.exists() and _is_of(output, source):
+        if output.exists() and source.exists() and _is_of(output, source):
             raise FlowmagError(f"{output} is the input itself: give the output another name")
+        check_beside(output, source)
 
 
 def try_to_write(output: Path, like: Clip, left: Clip | None = None) -> None:

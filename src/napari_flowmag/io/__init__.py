@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = [
     "LOSSY",
     "Writer",
+    "check_beside",
     "is_clip",
     "open_writer",
     "read_clip",
@@ -259,6 +260,8 @@ def _format_to_write(path: Path, like: Clip) -> _Format:
     source = like.metadata.get("path")
     if source is not None and path.exists() and Path(source).exists() and path.samefile(source):
         raise FlowmagError(f"{path} is the input itself: give the output another name")
+    if source is not None:
+        check_beside(path, Path(source))
     suffix = path.suffix.lower()
     if suffix in writable_suffixes():
         form = next(f for f in _FORMATS if suffix in f.suffixes)
@@ -273,6 +276,35 @@ def _format_to_write(path: Path, like: Clip) -> _Format:
     if path.exists() and not is_like:  # only what is replaced by its like is replaced at all
         raise FlowmagError(f"{path} is there and is no {form.name}: give another name")
     return form
+
+
+def check_beside(path: Path, source: Path) -> None:
+    """Refuse to write among what makes up a folder that is read.
+
+    Parameters
+    ----------
+    path
+        Where to write.
+    source
+        What is read.
+
+    Raises
+    ------
+    FlowmagError
+        If the path lies in an OME-Zarr image, or would be one of the pictures in a folder.
+    """
+    if not source.is_dir():
+        return
+    place, folder = path.resolve(), source.resolve()
+    if _module("ome_zarr").is_zarr(folder):
+        joins = folder in place.parents
+    else:
+        joins = folder == place.parent and _module("images").is_picture_name(place)
+    if joins:
+        raise FlowmagError(
+            f"{path} lies in the input {source} and would be taken for a part of it: "
+            f"write to another folder"
+        )
 
 
 @contextmanager

@@ -41,7 +41,7 @@ def pixel_size(
     Returns
     -------
     size : tuple of float or None
-        In the unit of X. None if Y or X is unknown; a depth that is unknown counts as 1.
+        In the unit of X. None if Y or X is unknown; without Z if only that is.
     unit : str or None
         As :class:`~napari_flowmag.Clip` calls it.
     """
@@ -51,7 +51,7 @@ def pixel_size(
     lengths = {a: _converted(sizes.get(a, 0.0), names.get(a), unit) for a in axes}
     if not (lengths["Y"] and lengths["X"]):
         return None, None
-    return tuple(lengths[a] or 1.0 for a in axes), unit.symbol
+    return tuple(lengths[a] for a in axes if lengths[a]), unit.symbol
 
 
 def _converted(size: float, name: str | None, unit: units.Length) -> float:

@@ -49,6 +49,12 @@ def open_video(
     import av
 
     container = av.open(file_url(path), metadata_errors="replace", options=options)
+    kind = container.format.name.removesuffix("_pipe")
+    if kind != container.format.name:  # a picture: of a TIFF with many, FFmpeg sees the first only
+        container.close()
+        raise FlowmagError(
+            f"{path} is not a video but a {kind.upper()} file, by its content: rename it to .{kind}"
+        )
     stream = container.streams.best("video")
     if not isinstance(stream, av.VideoStream):
         container.close()

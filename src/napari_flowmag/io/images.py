@@ -84,13 +84,14 @@ class _Pictures:
 
 def files_of(folder: Path) -> list[Path]:
     """Return the pictures in a folder in natural order."""
-    files = [
-        file
-        for file in folder.iterdir()
-        # A leading dot marks what the Finder and network drives leave beside each file.
-        if file.suffix.lower() in PICTURES + _TIFF and not file.name.startswith(".")
-    ]
+    files = [file for file in folder.iterdir() if is_picture_name(file)]
     return sorted(files, key=lambda file: natural_key(file.name))
+
+
+def is_picture_name(file: Path) -> bool:
+    """Whether a file in a folder counts as one of its pictures."""
+    # A leading dot marks what the Finder and network drives leave beside each file.
+    return file.suffix.lower() in PICTURES + _TIFF and not file.name.startswith(".")
 
 
 def is_folder_of_frames(folder: Path) -> bool:

@@ -169,6 +169,8 @@ def _facts(
     spatial = "".join(a for a in "ZYX" if a in axes)
     # Files in the wild name one unit for all; the specification has one for each axis.
     length_of = {a: unit_of.get(a) or unit_of.get("X") for a in spatial}
+    if by_axis.get("Z") == 1 and not unit_of.get("Z"):
+        length_of["Z"] = None  # a number is asked for even where the step is unknown
     size, symbol = pixel_size(by_axis, length_of, spatial) if told else (None, None)
     second = units.seconds(unit_of.get("T")) if told else None
     channels = ome.get("omero", {}).get("channels", ())
@@ -198,26 +200,31 @@ def sink(
     stored = {"T": sizes["T"]} | ({"C": channels} if has_channels else {})
     stored |= {a: sizes[a] for a in like.spatial_axes}
     facts = {**facts_of(like, provenance), "samples": sizes.get("S")}
+    attributes = _ome_attributes(like, "".join(stored), path)
     group = zarr.create_group(
-        temporary,
-        zarr_format=3,
-        attributes={"ome": _ome_attributes(like, "".join(stored), path), "flowmag": facts},
+        temporary, zarr_format=3, attributes={"ome": attributes, "flowmag": facts}
     )
     array = group.create_array(
         "0",
         shape=tuple(stored.values()),
         chunks=tuple(min(n, _LARGEST_CHUNK) if a in "YX" else 1 for a, n in stored.items()),
-        dtype=like.dtype,
+        dtype=np.dtype(like.dtype.str),  # Zarr knows only one of the two names of 64-bit integers
         dimension_names=[a.lower() for a in stored],
     )
+    named = like.channel_names is not None or ("S" in like.axes and "C" not in like.axes)
+    ranges = _Ranges(sizes.get("C", 1))
     count = 0
 
     def write(frame: NDArray[Any]) -> None:
         nonlocal count
-        array[count] = _channels_first(frame, like.axes[1:])
+        array[count] = ordered = _channels_first(frame, like.axes[1:])
+        if named:
+            ranges.add(ordered.reshape(sizes.get("C", 1), -1))
         count += 1
 
     yield write
+    if named:
+        group.attrs["ome"] = attributes | {"omero": {"channels": _omero_channels(like, ranges)}}
 
 
 def _channels_first(frame: NDArray[Any], axes: str) -> NDArray[Any]:
@@ -231,7 +238,7 @@ def _channels_first(frame: NDArray[Any], axes: str) -> NDArray[Any]:
 
 def _ome_attributes(like: Clip, axes: str, path: Path) -> dict[str, Any]:
     unit = units.length(like.unit)
-    size = dict(zip(like.spatial_axes, like.pixel_size or (), strict=False))
+    size = like.lengths
     scale = [1 / (like.fps or 1.0) if a == "T" else size.get(a, 1.0) for a in axes]
     kinds = {"T": "time", "C": "channel"}
     described: list[dict[str, str]] = []
@@ -248,27 +255,52 @@ def _ome_attributes(like: Clip, axes: str, path: Path) -> dict[str, Any]:
             {"path": "0", "coordinateTransformations": [{"type": "scale", "scale": scale}]}
         ],
     }
-    attributes: dict[str, Any] = {"version": "0.5", "multiscales": [multiscale]}
-    if like.channel_names or ("S" in like.axes and "C" not in like.axes):
-        attributes["omero"] = {"channels": _omero_channels(like)}
-    return attributes
+    return {"version": "0.5", "multiscales": [multiscale]}
 
 
-def _omero_channels(like: Clip) -> list[dict[str, Any]]:
-    limits = np.iinfo(like.dtype) if like.dtype.kind in "ui" else None
-    whole = (float(limits.min), float(limits.max)) if limits else (0.0, 1.0)
-    low, high = like.value_range or whole
-    window = {"min": whole[0], "max": whole[1], "start": low, "end": high}
+class _Ranges:
+    """Smallest and largest finite value of each channel, of all its colour samples together."""
+
+    def __init__(self, channels: int) -> None:
+        self.low = np.full(channels, np.inf)
+        self.high = np.full(channels, -np.inf)
+
+    def add(self, frame: NDArray[Any]) -> None:
+        """Take in a frame, as an array of all values of each channel."""
+        for c, plane in enumerate(frame):
+            values = plane[np.isfinite(plane)] if plane.dtype.kind == "f" else plane
+            if values.size:
+                self.low[c] = min(self.low[c], values.min())
+                self.high[c] = max(self.high[c], values.max())
+
+    def window(self, channel: int, dtype: np.dtype[Any]) -> dict[str, float]:
+        """Return how to show a channel: 8 bits as they are, all else with full contrast."""
+        low, high = float(self.low[channel]), float(self.high[channel])
+        limits = np.iinfo(dtype) if dtype.kind in "ui" else None
+        whole = (limits.min, limits.max) if limits else (min(low, 0), max(high, 1))
+        if dtype == np.uint8 or not low < high:
+            low, high = whole
+        return {"min": float(whole[0]), "max": float(whole[1]), "start": low, "end": high}
+
+
+def _omero_channels(like: Clip, ranges: _Ranges) -> list[dict[str, Any]]:
+    """Return names, and with them what the specification asks for: a colour and a window."""
     samples = like.sizes.get("S", 1)
     if like.channel_names:
-        labels, colours = [n for n in like.channel_names for _ in range(samples)], _COLOURS
+        labels = [n for n in like.channel_names for _ in range(samples)]
     else:
-        labels, colours = ["red", "green", "blue", "alpha"][:samples], _RGB
+        labels = ["red", "green", "blue", "alpha"][:samples]
+    if "S" in like.axes:
+        colours = _RGB[:samples]
+    elif len(labels) == 1:
+        colours = ("FFFFFF",)
+    else:
+        colours = _COLOURS
     return [
         {
             "label": label,
             "color": colours[i % len(colours)],
-            "window": window,
+            "window": ranges.window(i // samples, like.dtype),
             "active": True,
         }
         for i, label in enumerate(labels)

@@ -18,6 +18,7 @@ from napari_flowmag.clip import AXES, Clip
 from napari_flowmag.errors import FlowmagError
 from napari_flowmag.io._facts import clip_name, fitting_names, load_facts
 from napari_flowmag.io._lazy import PerProcess, lazy_frames
+from napari_flowmag.io._photometric import Shown, shown
 from napari_flowmag.io._scale import number, pixel_size, rate
 
 if TYPE_CHECKING:
@@ -47,10 +48,11 @@ def read(path: Path) -> Clip:
         _check_one_size(tif, series, path)
         file_axes = _clip_axes(tif, series, path)
         facts = _facts(tif, "ZYX" if "Z" in file_axes else "YX")
-        file_shape, dtype = series.shape, np.dtype(series.dtype)
-    planes = _Planes(PerProcess(partial(_OpenStack, path), _OpenStack.close), file_axes)
-    axes = "".join(a for a in AXES if a in file_axes or a == "T")
-    sizes = {"T": 1, **dict(zip(file_axes, file_shape, strict=True))}
+        meaning = shown(tif, path)
+        file_shape, dtype = series.shape, meaning.dtype(np.dtype(series.dtype))
+    planes = _Planes(PerProcess(partial(_OpenStack, path), _OpenStack.close), file_axes, meaning)
+    axes = meaning.axes("".join(a for a in AXES if a in file_axes or a == "T"))
+    sizes = {"T": 1, "S": 3, **dict(zip(file_axes, file_shape, strict=True))}
     names = fitting_names(facts.pop("channel_names", None), sizes.get("C", 1))
     return Clip(
         lazy_frames(planes.read, axes, tuple(sizes[a] for a in axes), dtype, path.name),
@@ -81,6 +83,7 @@ def read_picture(path: Path) -> tuple[str, NDArray[Any]]:
     with tifffile.TiffFile(path) as tif:
         series, page = tif.series[0], tif.pages.first
         letters = _clip_axes(tif, series, path)
+        meaning = shown(tif, path)
         values = series.asarray()
     sizes = dict(zip(letters, values.shape, strict=True))
     if sizes.get("T", 1) * sizes.get("Z", 1) > 1:
@@ -93,8 +96,9 @@ def read_picture(path: Path) -> tuple[str, NDArray[Any]]:
         at["C"] = 0
     picture = values[tuple(at.get(a, slice(None)) for a in letters)]
     left = [a for a in letters if a not in at]
-    axes = [a for a in AXES if a in left]
-    return "".join(axes), picture.transpose([left.index(a) for a in axes])
+    axes = "".join(a for a in AXES if a in left)
+    values = meaning.values(picture.transpose([left.index(a) for a in axes]))
+    return meaning.axes(axes), values
 
 
 @dataclass(frozen=True)
@@ -103,13 +107,14 @@ class _Planes:
 
     stack: PerProcess[_OpenStack]
     file_axes: str
+    meaning: Shown
 
     def read(self, t: int, z: int) -> NDArray[Any]:
         at = {"T": t, "Z": z, _DROPPED: 0}
         where = tuple(at.get(a, slice(None)) for a in self.file_axes)
         plane = np.asarray(self.stack.get().array[where])
         left = [a for a in self.file_axes if a not in at]
-        return plane.transpose([left.index(a) for a in AXES if a in left])
+        return self.meaning.values(plane.transpose([left.index(a) for a in AXES if a in left]))
 
 
 class _OpenStack:
@@ -181,11 +186,13 @@ def _clip_axes(tif: tifffile.TiffFile, series: Any, path: Path) -> str:
     """Return the clip's letter for each axis of the series.
 
     An axis without a meaning (tifffile's Q and I) is time, a second one depth. ImageJ stacks made
-    of a movie call time "slices": without frames and without a slice spacing they are time too.
+    of a movie call time "slices": without frames and without a slice spacing they are time too,
+    unless our note says that they are a depth.
     Samples of a pixel are colours only in pages that say so; cameras store channels as samples.
     """
     is_colour = series.keyframe.photometric not in _GREY
     ij = tif.imagej_metadata or {}
+    is_depth = "spacing" in ij or "Z" in str(load_facts(ij.get("Info")).get("axes"))
     sizes = dict(zip(series.axes, series.shape, strict=True))
     letters: list[str] = []
     for letter, size in zip(series.axes, series.shape, strict=True):
@@ -195,7 +202,7 @@ def _clip_axes(tif: tifffile.TiffFile, series: Any, path: Path) -> str:
             new = next((a for a in "TZ" if a not in taken), letter)
         elif letter == "S" and not (is_colour and size in (3, 4)) and "C" not in taken:
             new = "C"
-        elif letter == "Z" and "T" not in taken and tif.is_imagej and "spacing" not in ij:
+        elif letter == "Z" and "T" not in taken and tif.is_imagej and not is_depth:
             new = "T"
         letters.append(_DROPPED if size == 1 and new not in "TYX" else new)
     unknown = [a for a in letters if a not in AXES + _DROPPED]

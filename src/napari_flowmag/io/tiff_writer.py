@@ -109,9 +109,8 @@ def _imagej_metadata(like: Clip, provenance: dict[str, Any] | None) -> dict[str,
         unit = units.length(like.unit)
         metadata |= {"unit": unit.pint if unit else "pixel"}
         metadata |= {"resolution": (1 / size[-1], 1 / size[-2])}
-    if "Z" in like.axes:
-        # Told in any case: it is what makes the slices a depth and no time.
-        metadata |= {"spacing": size[0] if size else 1.0}
+    if "Z" in like.lengths:
+        metadata |= {"spacing": like.lengths["Z"]}
     if like.channel_names:
         sizes = like.sizes
         metadata |= {"mode": "composite"}
@@ -127,9 +126,8 @@ def _ome_metadata(like: Clip, provenance: dict[str, Any] | None) -> dict[str, An
     }
     if like.fps:
         metadata |= {"TimeIncrement": 1 / like.fps, "TimeIncrementUnit": "s"}
-    if like.pixel_size:
-        for axis, size in zip(like.spatial_axes, like.pixel_size, strict=True):
-            metadata |= {f"PhysicalSize{axis}": size, f"PhysicalSize{axis}Unit": like.unit}
+    for axis, size in like.lengths.items():
+        metadata |= {f"PhysicalSize{axis}": size, f"PhysicalSize{axis}Unit": like.unit}
     if like.channel_names:
         metadata |= {"Channel": {"Name": list(like.channel_names)}}
     return metadata
