@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
+import PIL.Image
 import pytest
 import torch
 from hypothesis import given
@@ -202,3 +203,13 @@ def test_masks_over_time():
         strength(3, SIZE, labels / 2, frames=3, label_alphas=[(1, 2)])
     with pytest.raises(FlowmagError, match="empty"):
         strength(3, SIZE, 0 * labels, frames=3)
+
+
+@pytest.mark.parametrize("name", ["mask.png", "mask.tif"])
+def test_labels_with_a_palette_are_its_numbers(tmp_path, name):
+    labels = np.zeros((12, 16), np.uint8)
+    labels[2:5, 3:6], labels[7:9, 1:12] = 1, 2
+    picture = PIL.Image.fromarray(labels)
+    picture.putpalette([0, 0, 0, 128, 0, 0, 0, 128, 0])
+    picture.save(tmp_path / name)
+    np.testing.assert_array_equal(read_mask(tmp_path / name), labels)
