@@ -188,12 +188,16 @@ class Preview(QObject):
             self._frames.close()
         if self._request is None:
             return
-        if outcome.error is not None:
+        # What is not asked for any more may be of layers that have other axes by now.
+        asked = self._working == self._version
+        if asked and outcome.error is not None:
             self.status.emit("")
             self._remove_layers()  # what they show is not what was asked for
             self.failed.emit(outcome.error)
-        elif not outcome.cancelled and all(
-            layer in self._viewer.layers for layer in request.layers
+        elif (
+            asked
+            and not outcome.cancelled
+            and all(layer in self._viewer.layers for layer in request.layers)
         ):
             self._show(request, outcome.value, view)
             self.status.emit("")
