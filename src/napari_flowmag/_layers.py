@@ -23,6 +23,8 @@ OWN = "flowmag"
 """Key of a layer's metadata under which flowmag keeps what it knows about the layer."""
 
 _GREY_LOOKS = ("colormap", "contrast_limits", "gamma", "interpolation2d")
+PLACE = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
+"""What :func:`result_settings` takes over of where a layer lies; all are of as many axes."""
 LOOKS = ("opacity", "blending", *_GREY_LOOKS)
 """What :func:`result_settings` takes over beside the place; of RGB layers the first two."""
 
@@ -306,12 +308,11 @@ def in_plane(settings: dict[str, Any]) -> dict[str, Any]:
     return rest | {"scale": scale, "translate": tuple(plane.translate)}
 
 
-def to_layer_order(frames: Any, axes: str, layer: Image) -> Any:
-    """Return frames of a clip, whose axes are ``axes``, with their axes in the layer's order.
+def to_layer_order(frames: Any, axes: str, wanted: str) -> Any:
+    """Return frames of a clip, whose axes are ``axes``, with their axes in a layer's order.
 
     Depth that the clip has lost comes back with length 1.
     """
-    wanted = axes_of(layer)
     if "Z" in wanted and "Z" not in axes:
         frames, axes = frames[:, None], axes[0] + "Z" + axes[1:]
     return frames.transpose([axes.index(a) for a in wanted])

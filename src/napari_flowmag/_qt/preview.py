@@ -11,7 +11,6 @@ from qtpy.QtCore import QObject, QTimer, Signal
 from napari_flowmag._layers import (
     LOOKS,
     OWN,
-    axes_of,
     in_plane,
     in_view,
     is_clip_layer,
@@ -281,8 +280,7 @@ class Preview(QObject):
 def _pictures(request: Request, frame: NDArray[Any], view: dict[str, int]) -> list[NDArray[Any]]:
     """Return the picture of each layer that is moved, with its sliders where they are."""
     pictures = []
-    for layer, data in zip(request.moved, request.split(frame[None]), strict=True):
-        axes = axes_of(layer)
+    for axes, data in zip(request.moved_axes, request.split(frame[None]), strict=True):
         place = dict.fromkeys("TZC", 0)
         place["C"] = view.get("C", 0)
         if request.settings.z is None:
