@@ -24,7 +24,7 @@ OWN = "flowmag"
 
 _GREY_LOOKS = ("colormap", "contrast_limits", "gamma", "interpolation2d")
 PLACE = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
-"""What :func:`result_settings` takes over of where a layer lies; all are of as many axes."""
+"""What :func:`result_settings` takes over of where a layer lies; also the names of the events."""
 LOOKS = ("opacity", "blending", *_GREY_LOOKS)
 """What :func:`result_settings` takes over beside the place; of RGB layers the first two."""
 
@@ -306,6 +306,16 @@ def in_plane(settings: dict[str, Any]) -> dict[str, Any]:
         return rest | {"affine": plane.affine_matrix}
     scale = tuple(np.diag(plane.linear_matrix))
     return rest | {"scale": scale, "translate": tuple(plane.translate)}
+
+
+def lay_over(layer: Layer, source: Image) -> None:
+    """Move a layer of two axes to where the pixels of another are in the world now."""
+    plain = {"scale": (1, 1), "translate": (0, 0), "affine": np.eye(3)}
+    settings = plain | in_plane(result_settings(source))
+    for name in ("units", *plain):
+        now, wanted = getattr(layer, name), settings[name]
+        if not np.array_equal(np.asarray(now), np.asarray(wanted)):
+            setattr(layer, name, wanted)
 
 
 def to_layer_order(frames: Any, axes: str, wanted: str) -> Any:

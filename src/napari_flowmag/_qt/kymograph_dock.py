@@ -18,7 +18,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_flowmag._layers import axes_of, data_of, in_view, is_clip_layer, unit_factors
+from napari_flowmag._layers import PLACE, axes_of, data_of, in_view, is_clip_layer, unit_factors
 from napari_flowmag._lines import line_on, new_lines, set_ends
 from napari_flowmag._origin import is_made_of
 from napari_flowmag._qt.job import Job, Outcome, show_error
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 
     from napari_flowmag.kymograph_files import Kymograph
 
-_PLACE = ("data", "scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
-"""Events of a layer after which a kymograph is another one; its name is in the titles."""
+_EDITS = ("data", *PLACE, "name")
+"""Events of a layer after which a kymograph is another one; names are in the titles."""
 _PATIENCE = 0.2  # s
 
 
@@ -246,7 +246,7 @@ class KymographDock(QWidget):
         clip, other, lines = self.clip.value(), self.other.value(), self.lines.value()
         layers = {id(layer): layer for layer in (clip, other, lines) if layer is not None}
         self._followed = [
-            getattr(layer.events, name) for layer in layers.values() for name in (*_PLACE, "name")
+            getattr(layer.events, name) for layer in layers.values() for name in _EDITS
         ]
         if lines is not None:  # of an image, set_data comes with each step of a slider
             self._followed += [lines.events.set_data, lines.selected_data.events.items_changed]

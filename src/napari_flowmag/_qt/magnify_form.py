@@ -17,7 +17,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_flowmag._layers import axes_of, clip_of, data_of, in_view, is_clip_layer
+from napari_flowmag._layers import PLACE, axes_of, clip_of, data_of, in_view, is_clip_layer
 from napari_flowmag._qt.alpha import AlphaBox
 from napari_flowmag._qt.channels import ChannelBox
 from napari_flowmag._qt.model_box import DeviceBox, ModelBox
@@ -256,5 +256,4 @@ class MagnifyForm(QWidget):
 
 def _edits(layer: Image) -> list[Any]:
     """Return what tells of other pixels, and of another place in the world."""
-    names = ("data", "axis_labels", "units", "scale", "translate", "rotate", "shear", "affine")
-    return [getattr(layer.events, name) for name in names]
+    return [getattr(layer.events, name) for name in ("data", *PLACE)]

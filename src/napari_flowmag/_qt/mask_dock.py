@@ -27,7 +27,7 @@ from napari_flowmag._clicks import (
 )
 from napari_flowmag._finder import Finder
 from napari_flowmag._labels import check_takes, mask_on
-from napari_flowmag._layers import is_clip_layer, own
+from napari_flowmag._layers import PLACE, is_clip_layer, lay_over, own
 from napari_flowmag._qt.checkpoint_box import CheckpointBox
 from napari_flowmag._qt.job import Handle, Job, Outcome, show_error
 from napari_flowmag._qt.scrolled import Scrolled
@@ -65,6 +65,7 @@ class MaskDock(QWidget):
         self._found: _Found | None = None
         self._search = 0  # which one it is: what an older one finds is not wanted any more
         self._finder = Finder()
+        self._followed: list[tuple[Any, Any]] = []
         self.clip = LayerCombo(viewer, is_clip_layer)
         self.labels = LayerCombo(viewer, _is_labels, none="A new layer")
         self.labels.setToolTip("The layer that gets the mask")
@@ -86,11 +87,12 @@ class MaskDock(QWidget):
         self._timer.setSingleShot(True)
         self._timer.setInterval(60)
         self._timer.timeout.connect(self._begin)
-        self.clip.layer_changed.connect(self._begin_anew)
+        self.clip.layer_changed.connect(self._choose_clip)
         self.grow.valueChanged.connect(self._show)
         self.method.currentIndexChanged.connect(self._choose_method)
         self.checkpoint.path_changed.connect(self.update_soon)
         viewer.layers.events.removed.connect(self._removed)
+        self._choose_clip(self.clip.value())
         self._choose_method()
 
     def _make_buttons(self) -> None:
@@ -247,9 +249,28 @@ class MaskDock(QWidget):
             self.labels.set_value(layer)
         return layer
 
+    def _choose_clip(self, clip: Image | None) -> None:
+        """Begin anew on another clip, and follow its pixels and where it lies."""
+        for event, act in self._followed:
+            event.disconnect(act)
+        self._followed = []
+        if clip is not None:
+            for name in ("data", *PLACE):
+                act = self._begin_anew if name in ("data", "axis_labels") else self._lay_over
+                self._followed.append((getattr(clip.events, name), act))
+        for event, act in self._followed:
+            event.connect(act)
+        self._begin_anew()
+
+    def _lay_over(self, event: Any) -> None:
+        for layer in (self._points, self._boxes, self._preview):
+            if layer is not None:
+                lay_over(layer, event.source)
+
     def _begin_anew(self, *_: Any) -> None:
         """Forget what was said and found on a clip, with the layers that lie on that."""
         self.clear()
+        self._finder.forget()
         left = [layer for layer in (self._points, self._boxes) if layer is not None]
         self._points = self._boxes = None
         self._take_out(left)

@@ -14,6 +14,7 @@ from napari_flowmag._layers import (
     in_plane,
     in_view,
     is_clip_layer,
+    lay_over,
     result_settings,
 )
 from napari_flowmag._live import LiveFrames
@@ -222,7 +223,7 @@ class Preview(QObject):
                 source.events.data.connect(self._renew)
             return
         for layer, source, picture in zip(self._layers, moved, pictures, strict=True):
-            _lay_over(layer, source)
+            lay_over(layer, source)
             layer.metadata = _metadata(source, view)  # before the data, which others wait for
             layer.data = picture
 
@@ -299,13 +300,3 @@ def _metadata(source: Image, view: dict[str, int]) -> dict[str, Any]:
 
 def _are_made_of(layers: list[Image], sources: tuple[Image, ...]) -> bool:
     return len(layers) == len(sources) and all(map(is_made_of, layers, sources))
-
-
-def _lay_over(layer: Image, source: Image) -> None:
-    """Move a preview to where its source is in the world now."""
-    plain = {"scale": (1, 1), "translate": (0, 0), "affine": np.eye(3)}
-    settings = plain | in_plane(result_settings(source))
-    for name in ("units", *plain):
-        now, wanted = getattr(layer, name), settings[name]
-        if not np.array_equal(np.asarray(now), np.asarray(wanted)):
-            setattr(layer, name, wanted)
