@@ -147,7 +147,12 @@ def test_the_closed_dock_leaves_nothing_behind(dock, model, qtbot, idle, frames)
     idle()
 
 
-def test_the_dock_says_why_a_layer_is_no_clip(dock, model, qtbot):
+def test_the_dock_says_why_a_layer_is_no_clip(model, qtbot):
+    from napari.utils._proxies import PublicOnlyProxy
+
+    dock = MagnifyDock(PublicOnlyProxy(model))  # as napari gives it to docks
+    qtbot.addWidget(dock)
+
     def said(words):
         return lambda: words in dock.problem.text()
 

@@ -67,7 +67,9 @@ class ChannelBox(QWidget):
         if self._clip is None:
             images = [layer for layer in self._viewer.layers if type(layer).__name__ == "Image"]
             chosen = self._viewer.layers.selection.active
-            meant = chosen if chosen in images else next(reversed(images), None)
+            # A dock knows a proxy of the viewer, whose active layer is a proxy as well.
+            topmost = images[-1] if images else None
+            meant = next((layer for layer in images if layer == chosen), topmost)
             raise FlowmagError(why_no_clip(meant))
         taking = [k for k, box in self._roles if box.currentText() != LEFT and not _is_index(k)]
         return tuple(taking) if taking else (self._clip,)
