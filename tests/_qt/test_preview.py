@@ -89,3 +89,42 @@ def test_a_slider_that_plays_shows_frames_that_it_has_left_behind(dock, model, q
     qtbot.waitUntil(shows(dock, frames[4]), timeout=60_000)
     idle()
     assert seen == [2, 4]
+
+
+@pytest.mark.parametrize(
+    ("turned", "back"),
+    [
+        ({"ndisplay": 3}, {"ndisplay": 2}),
+        ({"order": (1, 0, 2)}, {"order": (0, 1, 2)}),
+        ({"order": (1, 2, 0)}, {"order": (0, 2, 1)}),
+    ],
+)
+def test_a_frame_does_not_cover_a_view_without_frames(dock, model, qtbot, idle, turned, back):
+    frames = moved_texture()
+    clip = model.add_image(frames)
+    preview(dock, qtbot)
+    model.dims.update(turned)
+    qtbot.waitUntil(lambda: "go back to 2D" in dock.status.text(), timeout=5000)
+    assert list(model.layers) == [clip]
+    dock.form.alpha.set_value(2)
+    idle()
+    assert list(model.layers) == [clip]
+    dock.form.alpha.set_value(1)
+    model.dims.update(back)
+    model.dims.set_current_step(0, 3)
+    qtbot.waitUntil(shows(dock, frames[3]), timeout=60_000)
+    qtbot.waitUntil(lambda: dock.status.text() == "", timeout=5000)
+    idle()
+
+
+def test_a_frame_that_comes_after_the_view_has_turned_is_dropped(dock, model, qtbot, idle, held):
+    clip = model.add_image(moved_texture())
+    preview(dock, qtbot)
+    begun, go_on = held()
+    model.dims.set_current_step(0, 3)
+    qtbot.waitUntil(begun.is_set, timeout=30_000)
+    model.dims.ndisplay = 3
+    qtbot.waitUntil(lambda: list(model.layers) == [clip], timeout=5000)
+    go_on.set()
+    idle()
+    assert list(model.layers) == [clip]

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 DEBOUNCE = 80
 """Milliseconds that settings must rest before work begins."""
+_TURNED = "No single frame is in view to preview: go back to 2D, with time on a slider"
 
 
 class Preview(QObject):
@@ -67,7 +68,12 @@ class Preview(QObject):
         self._timer.setSingleShot(True)
         self._timer.setInterval(DEBOUNCE)
         self._timer.timeout.connect(self._begin)
-        viewer.dims.events.point.connect(self._moved)
+        for event in (
+            viewer.dims.events.point,
+            viewer.dims.events.order,
+            viewer.dims.events.ndisplay,
+        ):
+            event.connect(self._moved)
         viewer.layers.events.removing.connect(self._removing)
         viewer.layers.events.removed.connect(self._removed)
 
@@ -133,6 +139,12 @@ class Preview(QObject):
         request = self._request
         if request is None or self._paused or not self._pending:
             return
+        if not self._frames_in_view:
+            self._pending = False
+            self._stop()
+            self._remove_layers()  # they would cover a clip of which there is no frame to be seen
+            self.status.emit(_TURNED)
+            return
         if self._job is not None:  # the newest wins: it begins when the older one has stopped
             # A frame that only the slider has left behind is finished: else a slider that plays
             # would never show any.
@@ -162,6 +174,12 @@ class Preview(QObject):
         self._job.finished.connect(lambda outcome: self._end(request, view, wished, outcome))
         self._job.start()
 
+    @property
+    def _frames_in_view(self) -> bool:
+        """Whether the last two axes are what is displayed, in whatever order."""
+        dims = self._viewer.dims
+        return sorted(dims.displayed) == [dims.ndim - 2, dims.ndim - 1]
+
     def _view(self, request: Request) -> dict[str, int]:
         dims = self._viewer.dims
         view = in_view(dims.point, request.layers[0], dims.units)
@@ -174,6 +192,7 @@ class Preview(QObject):
         request = self._request
         if not (
             request is not None
+            and self._frames_in_view
             and all(map(is_clip_layer, request.layers))
             and self._shown == (self._version, self._view(request))
         ):
@@ -189,7 +208,7 @@ class Preview(QObject):
         if self._request is None:
             return
         # What is not asked for any more may be of layers that have other axes by now.
-        asked = self._working == self._version
+        asked = self._working == self._version and self._frames_in_view
         if asked and outcome.error is not None:
             self.status.emit("")
             self._remove_layers()  # what they show is not what was asked for
