@@ -310,6 +310,41 @@ def test_names_that_differ_at_the_end_look_different(dock, model, qtbot):
     assert "nuclei" in [label.text() for label in labels]
 
 
+def test_the_role_of_a_channel_can_be_read_in_a_dock_as_narrow_as_can_be(dock, model, frames):
+    dock.setStyleSheet("QComboBox { padding: 3px 10px 3px 8px }")  # as in napari's themes
+    for name in ("DAPI", "GFP"):
+        model.add_image(frames, name=name)
+    dock.show()
+    dock.resize(dock.minimumSizeHint())
+    for _, box in dock.form.channels._roles:
+        assert box.width() >= box.sizeHint().width()
+
+
+def test_the_name_of_a_model_is_told_apart_in_little_room_and_whole_in_the_tooltip(dock):
+    box = dock.form.model
+    box.resize(150, box.height())
+    name = "adapted to 2024-05-03 cardiomyocytes ×"
+    shorter = []
+    for factor in ("8", "20"):
+        box.add_model(name + factor, object(), {})
+        assert name + factor in box.toolTip()
+        option = QStyleOptionComboBox()
+        box.initStyleOption(option)
+        shorter.append(box._elided(option))
+    assert [text[-2:] for text in shorter] == ["×8", "20"]
+    assert all("…" in text for text in shorter)
+    box.put_into_file(box.magnifier()[0], "/a/b/heart.safetensors")
+    assert "heart.safetensors" in box.toolTip()
+
+
+@pytest.mark.parametrize(("count", "words"), [(1, "1 thread"), (4, "4 threads")])
+def test_the_device_counts_its_threads(monkeypatch, count, words):
+    from napari_flowmag._qt.model_box import _describe
+
+    monkeypatch.setattr("torch.get_num_threads", lambda: count)
+    assert _describe("cpu", None) == f"computes on the CPU, {words}"
+
+
 def test_tab_goes_past_what_is_folded_away(dock, qtbot):
     dock.show()
     more = dock.form.more

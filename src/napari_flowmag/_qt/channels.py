@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from napari.layers import Image
 
 CARRIES, FOLLOWS, SHOWS, LEFT = "shows and follows", "follows", "shows only", "left alone"
-_WIDTH = 150  # px
+_WIDTH = 130  # px
 _ROLES = {
     CARRIES: "The motion is seen in this channel, and the channel is moved by it",
     FOLLOWS: "This channel is moved by the motion that others show",
@@ -38,8 +38,7 @@ class ChannelBox(QWidget):
         self._labels: dict[Image, _Name] = {}
         self._grid = QGridLayout()
         self._grid.setContentsMargins(0, 0, 0, 0)
-        for column in (0, 1):
-            self._grid.setColumnStretch(column, 1)
+        self._grid.setColumnStretch(0, 1)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(QLabel("Channels"))
@@ -124,6 +123,8 @@ class ChannelBox(QWidget):
             for role, tip in _ROLES.items():
                 box.addItem(role)
                 box.setItemData(box.count() - 1, tip, Qt.ItemDataRole.ToolTipRole)
+            # Else a box may become narrower than what it says, which does not tell roles apart.
+            box.setSizePolicy(QSizePolicy.Policy.Minimum, QSizePolicy.Policy.Fixed)
             box.setToolTip("What part this channel takes in the magnification")
             # A file's channels belong together; a look-alike layer joins only when asked to.
             box.setCurrentText(before.get(key, CARRIES if key in together else LEFT))
