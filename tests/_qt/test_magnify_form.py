@@ -345,6 +345,43 @@ def test_the_device_counts_its_threads(monkeypatch, count, words):
     assert _describe("cpu", None) == f"computes on the CPU, {words}"
 
 
+def test_channels_are_stacked_once_for_all_settings(dock, model, frames, monkeypatch):
+    from napari_flowmag import _kept
+
+    stacked = []
+    real = _kept.frames_of
+    monkeypatch.setattr(_kept, "frames_of", lambda layers: stacked.append(layers) or real(layers))
+    first, second = (model.add_image(frames + n, name=f"c{n}") for n in range(2))
+    dock.form.channels.set_role(second, CARRIES)
+    before = dock.form.value().clip
+    stacked.clear()
+    dock.form.alpha.set_value(3)
+    first.name, first.scale, first.units = "DAPI", (0.5, 1, 1), ("s", "pixel", "pixel")
+    clip = dock.form.value().clip
+    assert not stacked
+    assert clip.frames is before.frames
+    assert (clip.fps, clip.channel_names) == (2, ("DAPI", "c1"))
+    second.data = frames + 7
+    np.testing.assert_array_equal(dock.form.value().clip.frames[:, 1], frames + 7)
+    model.layers.clear()
+    assert dock.form._kept._frames is None
+
+
+def test_the_pixels_of_every_channel_are_followed(dock, model, qtbot, idle, frames):
+    model.add_image(frames, name="a")
+    second = model.add_image(frames, name="b")
+    dock.form.channels.set_role(second, CARRIES)
+    preview_first_frame(dock, qtbot)
+    second.data = frames + 1000
+    qtbot.waitUntil(
+        lambda: np.array_equal(dock.preview.layers[1].data, frames[0] + 1000), timeout=60_000
+    )
+    second.data = second.data[:4]
+    qtbot.waitUntil(lambda: len(dock.preview.layers) == 1, timeout=60_000)
+    assert dock.form.channels.isHidden()
+    idle()
+
+
 def test_tab_goes_past_what_is_folded_away(dock, qtbot):
     dock.show()
     more = dock.form.more

@@ -13,7 +13,7 @@ from napari_flowmag.errors import FlowmagError
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
-    from napari.layers import Image
+    from napari.layers import Image, Layer
 
 CARRIES, FOLLOWS, SHOWS, LEFT = "shows and follows", "follows", "shows only", "left alone"
 _WIDTH = 130  # px
@@ -46,6 +46,9 @@ class ChannelBox(QWidget):
         events = viewer.layers.events
         for event in (events.inserted, events.removed, events.reordered):
             event.connect(self._fill)
+        events.inserted.connect(self._inserted)
+        for layer in viewer.layers:
+            self._watch(layer)
         self.hide()
 
     def set_clip(self, layer: Image | None) -> None:
@@ -104,6 +107,19 @@ class ChannelBox(QWidget):
     def set_role(self, channel: Image | int, role: str) -> None:
         """Choose the role of a channel: a layer, or the index of a channel inside the clip."""
         dict(self._roles)[channel].setCurrentText(role)
+
+    def _inserted(self, event: Any) -> None:
+        self._watch(event.value)
+
+    def _watch(self, layer: Layer) -> None:
+        layer.events.data.connect(self._edited)
+
+    def _edited(self, event: Any) -> None:
+        """Follow the pixels of all channels but the clip, for which there is :meth:`set_clip`."""
+        if event.source is not self._clip:
+            self._fill()
+            if event.source in dict(self._roles):
+                self.changed.emit()
 
     def _fill(self, event: Any = None) -> None:
         before = {key: box.currentText() for key, box in self._roles}
