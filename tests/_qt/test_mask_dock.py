@@ -169,6 +169,26 @@ def test_clicks_and_preview_stay_on_a_clip_that_moves(dock, model, qtbot):
     np.testing.assert_allclose(mask.data_to_world((7, 9)), clip.data_to_world((0, 7, 9))[1:])
 
 
+def test_a_mask_grows_and_shrinks_and_its_distances_are_found_out_once(
+    dock, model, qtbot, monkeypatch
+):
+    import scipy.ndimage
+
+    measured, real = [], scipy.ndimage.distance_transform_edt
+    monkeypatch.setattr(
+        scipy.ndimage, "distance_transform_edt", lambda mask: measured.append(mask) or real(mask)
+    )
+    model.add_image(disc()[0], name="clip")
+    find(dock, qtbot)
+    measured.clear()
+    sizes = []
+    for px in (-3, -1, 0, 2, 5):
+        dock.grow.setValue(px)
+        sizes.append(int(dock._preview.data.sum()))
+    assert sizes == sorted(set(sizes))
+    assert len(measured) == 2, "outwards and inwards"
+
+
 def test_the_closed_dock_leaves_no_clicks_and_no_preview_behind(dock, model, qtbot):
     from qtpy.QtWidgets import QDockWidget
 

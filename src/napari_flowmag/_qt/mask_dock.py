@@ -33,6 +33,7 @@ from napari_flowmag._qt.job import Handle, Job, Outcome, show_error
 from napari_flowmag._qt.scrolled import Scrolled
 from napari_flowmag._qt.widgets import LayerCombo, Line
 from napari_flowmag.errors import FlowmagError
+from napari_flowmag.segment import Outline
 
 if TYPE_CHECKING:
     import napari
@@ -44,9 +45,9 @@ _NO_WEIGHTS, _SAM = "By colour and texture", "Segment Anything"
 
 @dataclass(frozen=True, eq=False)
 class _Found:
-    """A mask, (H, W), and the frame of the clip in which it was found."""
+    """An object, and the frame of the clip in which it was found."""
 
-    mask: NDArray[np.bool_]
+    outline: Outline
     clip: Image
     frame: dict[str, int]
 
@@ -306,7 +307,7 @@ class MaskDock(QWidget):
 
         def work(handle: Handle) -> _Found:
             mask = self._finder.find(checkpoint, picture, key, prompt, handle.check)
-            return _Found(mask, clip, frame)
+            return _Found(Outline(mask), clip, frame)
 
         self._say("Reading the frame…")
         search = self._search
@@ -335,9 +336,7 @@ class MaskDock(QWidget):
         self.accept_button.setEnabled(self._found is not None and not self._looking)
 
     def _mask(self) -> NDArray[np.bool_] | None:
-        from napari_flowmag.segment import change_size
-
-        return None if self._found is None else change_size(self._found.mask, self.grow.value())
+        return None if self._found is None else self._found.outline.moved(self.grow.value())
 
     def _show(self, *_: Any) -> None:
         found, mask = self._found, self._mask()
