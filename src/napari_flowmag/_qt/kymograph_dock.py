@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from qtpy.QtCore import QTimer
+from qtpy.QtCore import QEvent, QTimer
 from qtpy.QtWidgets import (
     QDoubleSpinBox,
     QFormLayout,
@@ -24,7 +24,7 @@ from napari_flowmag._origin import is_made_of
 from napari_flowmag._qt.job import Job, Outcome, show_error
 from napari_flowmag._qt.kymograph_output import KymographOutput
 from napari_flowmag._qt.kymograph_view import KymographView
-from napari_flowmag._qt.scrolled import Scrolled
+from napari_flowmag._qt.scrolled import Scrolled, was_closed
 from napari_flowmag._qt.widgets import LayerCombo, Line
 from napari_flowmag._tracks import Sampling, lay_line, sample_layers
 from napari_flowmag.errors import FlowmagError
@@ -48,6 +48,7 @@ class KymographDock(QWidget):
         self._viewer = viewer
         self._job: Job | None = None
         self._pending = False
+        self._closed = False
         self._followed: list[Any] = []
         self._slices: list[dict[str, int]] = []
         self.clip = LayerCombo(viewer, is_clip_layer)
@@ -116,6 +117,15 @@ class KymographDock(QWidget):
         outer.setContentsMargins(0, 0, 0, 0)
         outer.addWidget(Scrolled(content))
 
+    def changeEvent(self, event: QEvent | None) -> None:  # noqa: N802 - Qt's name
+        """Leave nothing at work when napari closes the dock."""
+        super().changeEvent(event)
+        if was_closed(self, event):
+            self._closed, self._pending = True, False
+            self._timer.stop()
+            if self._job is not None:
+                self._job.cancel()
+
     @property
     def kymograph(self) -> Kymograph | None:
         """What is on view, None if there is none."""
@@ -141,6 +151,8 @@ class KymographDock(QWidget):
 
     def update_soon(self, *_: Any) -> None:
         """Sample again in a moment; many calls are one."""
+        if self._closed:
+            return
         self._pending = True
         self._show_state()
         if not self._timer.isActive():

@@ -30,7 +30,7 @@ from napari_flowmag._labels import check_takes, mask_on
 from napari_flowmag._layers import PLACE, is_clip_layer, lay_over, own
 from napari_flowmag._qt.checkpoint_box import CheckpointBox
 from napari_flowmag._qt.job import Handle, Job, Outcome, show_error
-from napari_flowmag._qt.scrolled import Scrolled
+from napari_flowmag._qt.scrolled import Scrolled, was_closed
 from napari_flowmag._qt.widgets import LayerCombo, Line
 from napari_flowmag.errors import FlowmagError
 from napari_flowmag.segment import Outline
@@ -141,8 +141,7 @@ class MaskDock(QWidget):
     def changeEvent(self, event: QEvent | None) -> None:  # noqa: N802 - Qt's name
         """Leave no clicks and no preview behind in the viewer when napari closes the dock."""
         super().changeEvent(event)
-        # All that napari's × does to what is in a dock is to take its parent away.
-        if event is not None and event.type() == QEvent.Type.ParentChange and self.parent() is None:
+        if was_closed(self, event):
             self._begin_anew()
 
     def draw(self) -> None:
