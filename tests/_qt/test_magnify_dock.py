@@ -450,6 +450,13 @@ def test_command_of_some_channels_of_a_file(dock, model, idle, tmp_path, monkeyp
     assert words[words.index("--motion-channels") + 1] == "0"
 
 
+def test_command_of_a_clip_of_true_and_false(dock, model, frames, idle, tmp_path, monkeypatch):
+    model.add_image(frames > 20000, name="threshold")
+    layers = run(dock, idle)
+    words = check_command(dock, tmp_path, monkeypatch, {0: layers[1]})
+    assert words[2].endswith("threshold.ome.zarr")
+
+
 def test_a_changed_layer_is_no_file_any_more(dock, model, tmp_path):
     tifffile.imwrite(tmp_path / "clip.tif", moved_texture(), imagej=True, metadata={"axes": "TYX"})
     ((data, settings, _),) = read_layers(str(tmp_path / "clip.tif"))
