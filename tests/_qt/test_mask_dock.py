@@ -134,7 +134,7 @@ def test_another_clip_begins_anew(dock, model, qtbot):
 
 
 @pytest.mark.parametrize("in_place", [True, False])
-def test_other_pixels_of_the_clip_begin_anew(dock, model, qtbot, in_place):
+def test_what_was_found_on_other_pixels_of_the_clip_is_forgotten(dock, model, qtbot, in_place):
     clip = model.add_image(disc()[0], name="clip")
     find(dock, qtbot)
     frames, there = disc(row=12, column=15)
@@ -144,7 +144,8 @@ def test_other_pixels_of_the_clip_begin_anew(dock, model, qtbot, in_place):
     else:
         clip.data = frames
     settle(qtbot)
-    assert [layer.name for layer in model.layers] == ["clip"]
+    assert [layer.name for layer in model.layers] == ["clip", "clip clicks"]
+    assert not len(model.layers["clip clicks"].data)
     dock.accept()
     assert "clip mask" not in model.layers
     find(dock, qtbot, 12, 15)

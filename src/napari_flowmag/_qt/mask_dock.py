@@ -256,11 +256,19 @@ class MaskDock(QWidget):
         self._followed = []
         if clip is not None:
             for name in ("data", *PLACE):
-                act = self._begin_anew if name in ("data", "axis_labels") else self._lay_over
+                act = self._forget if name in ("data", "axis_labels") else self._lay_over
                 self._followed.append((getattr(clip.events, name), act))
         for event, act in self._followed:
             event.connect(act)
         self._begin_anew()
+
+    def _forget(self, *_: Any) -> None:
+        """Forget what was said and found on other pixels.
+
+        The layers for that stay: software OpenGL ends napari when such a layer is made once more.
+        """
+        self._finder.forget()
+        self.clear()
 
     def _lay_over(self, event: Any) -> None:
         for layer in (self._points, self._boxes, self._preview):
@@ -269,8 +277,7 @@ class MaskDock(QWidget):
 
     def _begin_anew(self, *_: Any) -> None:
         """Forget what was said and found on a clip, with the layers that lie on that."""
-        self.clear()
-        self._finder.forget()
+        self._forget()
         left = [layer for layer in (self._points, self._boxes) if layer is not None]
         self._points = self._boxes = None
         self._take_out(left)
