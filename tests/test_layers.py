@@ -37,7 +37,7 @@ def test_axes_and_clip(shape, labels, rgb, axes):
     assert axes_of(layer) == axes
     clip = clip_of(layer)
     assert clip.axes == "".join(a for a in "TZCYXS" if a in axes)
-    back = to_layer_order(np.asarray(clip.frames), clip.axes, layer)
+    back = to_layer_order(np.asarray(clip.frames), clip.axes, axes)
     np.testing.assert_array_equal(back, data)
 
 

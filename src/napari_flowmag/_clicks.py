@@ -90,6 +90,8 @@ def frame_in_view(
 ) -> tuple[Callable[[], NDArray[Any]], tuple[Any, ...], dict[str, int]]:
     """Return how to read the picture in view, a key that names it, and where it is.
 
+    The key is the picture's until the clip gets other pixels.
+
     Parameters
     ----------
     point
@@ -101,7 +103,7 @@ def frame_in_view(
     """
     data, axes, place = data_of(clip), axes_of(clip), in_view(point, clip, units)
     index = tuple(place[a] if a in "TZC" else slice(None) for a in axes)
-    key = (clip.unique_id, id(data), *sorted(place.items()))
+    key = (clip.unique_id, *sorted(place.items()))
     return lambda: np.asarray(data[index]), key, place
 
 

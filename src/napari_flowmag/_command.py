@@ -30,7 +30,8 @@ def command_for(request: Request, folder: str | Path | None = None) -> str:
         What the dock would run.
     folder : str or Path, optional
         Where to write what is not in a file yet: a clip whose layer was made or changed in napari
-        (as TIFF), labels (as TIFF), an adapted model.
+        (as TIFF, or OME-Zarr where its values are true and false), labels (as TIFF), an adapted
+        model.
 
     Raises
     ------
@@ -42,8 +43,9 @@ def command_for(request: Request, folder: str | Path | None = None) -> str:
     place = Path("." if folder is None else folder)
     name = re.sub(r"[^\w.-]+", "-", request.clip.name).strip("-") or "clip"
     settings, source = request.settings, _source(request)
+    suffix = ".ome.zarr" if request.clip.dtype == bool else ".tif"  # TIFF holds numbers only
     if source is None:
-        path = str(write_clip(request.clip, place / f"{name}.tif"))
+        path = str(write_clip(request.clip, place / f"{name}{suffix}"))
     else:
         path, changes = source
         settings = settings.replace(**changes)
@@ -51,7 +53,7 @@ def command_for(request: Request, folder: str | Path | None = None) -> str:
     settings = settings.replace(
         **_files(request, mask, place, name), label_alphas=fitting.label_alphas
     )
-    output = Path(path).with_name(f"{name}-x{settings.alpha:g}.tif")
+    output = Path(path).with_name(f"{name}-x{settings.alpha:g}{suffix}")
     return settings.to_command(path, str(output))
 
 

@@ -41,7 +41,8 @@ class Finder:
         picture : callable
             Reads the picture.
         key : hashable
-            Names the picture, so that it need not be looked at again for another prompt.
+            Names the picture, so that it need not be looked at again for another prompt, until
+            :meth:`forget`.
         prompt : Prompt
             What the user says about the object.
         check : callable
@@ -57,6 +58,11 @@ class Finder:
         found = np.asarray(segmenter.segment(prepared, prompt))
         check()  # nobody waits for it any more, perhaps
         return found
+
+    def forget(self) -> None:
+        """Forget the pictures; the segmenter stays. One that is looked at now is not kept."""
+        if self._known is not None:
+            self._known = type(self._known)()
 
     def _loaded(self, checkpoint: str) -> tuple[Any, Prepared]:
         from napari_flowmag.segment.classical import AppearanceSegmenter

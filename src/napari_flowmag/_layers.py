@@ -23,6 +23,8 @@ OWN = "flowmag"
 """Key of a layer's metadata under which flowmag keeps what it knows about the layer."""
 
 _GREY_LOOKS = ("colormap", "contrast_limits", "gamma", "interpolation2d")
+PLACE = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
+"""What :func:`result_settings` takes over of where a layer lies; also the names of the events."""
 LOOKS = ("opacity", "blending", *_GREY_LOOKS)
 """What :func:`result_settings` takes over beside the place; of RGB layers the first two."""
 
@@ -95,7 +97,7 @@ def axes_of(layer: Layer) -> str:
     return axes + ("YXS" if getattr(layer, "rgb", False) else "YX")
 
 
-def clip_of(*layers: Image) -> Clip:
+def clip_of(*layers: Image, frames: Any = None) -> Clip:
     """Return layers as one clip, lazily.
 
     Parameters
@@ -103,6 +105,8 @@ def clip_of(*layers: Image) -> Clip:
     *layers
         One image layer; or the channels of one clip, each a layer of the same shape without colour
         samples, which become the axis C in that order.
+    frames
+        What :func:`frames_of` gave of the same layers, if it is known.
 
     Returns
     -------
@@ -118,22 +122,14 @@ def clip_of(*layers: Image) -> Clip:
     FlowmagError
         If a layer is no clip, or the layers do not fit together.
     """
-    import dask.array as da
-
     first = layers[0]
-    axes = axes_of(first)
-    if len(layers) == 1:
-        frames = _lazy(first)
-    else:
-        _check_channels(layers, axes)
-        frames = da.stack([_lazy(layer) for layer in layers])
-        axes = "C" + axes
-    order = sorted(axes, key=AXES.index)
-    frames = frames.transpose([axes.index(a) for a in order])
+    axes = _axes_together(layers)
+    if frames is None:
+        frames = frames_of(layers)
     size, unit = _pixel_size(first)
     return Clip.from_array(
         frames,
-        "".join(order),
+        "".join(sorted(axes, key=AXES.index)),
         fps=_fps(first),
         pixel_size=size,
         unit=unit,
@@ -141,6 +137,34 @@ def clip_of(*layers: Image) -> Clip:
         channel_names=_channel_names(layers, axes),
         metadata=_origin(layers),
     )
+
+
+def frames_of(layers: Sequence[Image]) -> Any:
+    """Return layers as one dask array, with the axes, their order and the chunks of a clip.
+
+    To stack layers of tens of thousands of planes takes a second: not to be done often.
+
+    Raises
+    ------
+    FlowmagError
+        If a layer is no clip, or the layers do not fit together.
+    """
+    import dask.array as da
+
+    axes = _axes_together(layers)
+    lazy = [_lazy(layer) for layer in layers]
+    frames = lazy[0] if len(lazy) == 1 else da.stack(lazy)
+    order = "".join(sorted(axes, key=AXES.index))
+    frames = frames.transpose([axes.index(a) for a in order])
+    return frames.rechunk(plane_chunks(order, frames.shape))
+
+
+def _axes_together(layers: Sequence[Image]) -> str:
+    axes = axes_of(layers[0])
+    if len(layers) == 1:
+        return axes
+    _check_channels(layers, axes)
+    return "C" + axes
 
 
 def _lazy(layer: Image) -> Any:
@@ -309,12 +333,21 @@ def in_plane(settings: dict[str, Any]) -> dict[str, Any]:
     return rest | {"scale": scale, "translate": tuple(plane.translate)}
 
 
-def to_layer_order(frames: Any, axes: str, layer: Image) -> Any:
-    """Return frames of a clip, whose axes are ``axes``, with their axes in the layer's order.
+def lay_over(layer: Layer, source: Image) -> None:
+    """Move a layer of two axes to where the pixels of another are in the world now."""
+    plain = {"scale": (1, 1), "translate": (0, 0), "affine": np.eye(3)}
+    settings = plain | in_plane(result_settings(source))
+    for name in ("units", *plain):
+        now, wanted = getattr(layer, name), settings[name]
+        if not np.array_equal(np.asarray(now), np.asarray(wanted)):
+            setattr(layer, name, wanted)
+
+
+def to_layer_order(frames: Any, axes: str, wanted: str) -> Any:
+    """Return frames of a clip, whose axes are ``axes``, with their axes in a layer's order.
 
     Depth that the clip has lost comes back with length 1.
     """
-    wanted = axes_of(layer)
     if "Z" in wanted and "Z" not in axes:
         frames, axes = frames[:, None], axes[0] + "Z" + axes[1:]
     return frames.transpose([axes.index(a) for a in wanted])

@@ -105,7 +105,7 @@ class LiveFrames:
 
     def _prepare(self, request: Request, cancel: threading.Event, progress: Progress) -> None:
         preload_torch()
-        data = tuple(layer.data for layer in request.layers)
+        data = request.layer_data
         same = len(data) == len(self._data) and all(map(_is, data, self._data))
         settings = _without_strength(request.settings)
         before = self._settings

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_flowmag._labels import key_frames, labels_on
-from napari_flowmag._layers import OWN, channel_name, own, result_settings, to_layer_order
+from napari_flowmag._layers import (
+    OWN,
+    PLACE,
+    axes_of,
+    channel_name,
+    is_clip_layer,
+    own,
+    result_settings,
+    to_layer_order,
+)
 from napari_flowmag._origin import origin_of
 from napari_flowmag.clip import Clip
 from napari_flowmag.settings import MagnifySettings
@@ -41,6 +50,11 @@ class Request:
         A model in memory, in place of the one that the settings name.
     training : dict
         How that model came about.
+    layer_data : tuple
+        What the layers hold. They may get other data before the result is there, which then is
+        still of these.
+    layer_axes : tuple of str
+        The axes of those.
     """
 
     layers: tuple[Image, ...]
@@ -49,6 +63,18 @@ class Request:
     labels: Labels | None = None
     magnifier: Magnifier | None = None
     training: dict[str, Any] = field(default_factory=dict)
+    layer_data: tuple[Any, ...] = field(init=False, repr=False)
+    layer_axes: tuple[str, ...] = field(init=False)
+    _places: tuple[dict[str, Any], ...] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "layer_data", tuple(layer.data for layer in self.layers))
+        object.__setattr__(self, "layer_axes", tuple(map(axes_of, self.layers)))
+        object.__setattr__(self, "_places", tuple(map(self._place, self.layers)))
+
+    def _place(self, layer: Image) -> dict[str, Any]:
+        settings = result_settings(layer, self.settings.start or 0, self.settings.z)
+        return {name: settings[name] for name in PLACE}
 
     def mask(self) -> NDArray[Any] | None:
         """Return the labels on the clip's grid, (H, W) or (T, H, W); a copy.
@@ -107,9 +133,18 @@ class Request:
     @property
     def moved(self) -> tuple[Image, ...]:
         """The layers that a result is made of."""
+        return tuple(self.layers[c] for c in self._moved)
+
+    @property
+    def moved_axes(self) -> tuple[str, ...]:
+        """Axes of the layers that a result is made of, as they were when it was asked for."""
+        return tuple(self.layer_axes[c] for c in self._moved)
+
+    @property
+    def _moved(self) -> tuple[int, ...]:
         if len(self.layers) == 1 or self.settings.channels is None:
-            return self.layers
-        return tuple(self.layers[c] for c in self.settings.channels)
+            return tuple(range(len(self.layers)))
+        return tuple(self.settings.channels)
 
     @property
     def axes(self) -> str:
@@ -126,13 +161,12 @@ class Request:
         """
         axes = self.axes if axes is None else axes
         if len(self.layers) == 1:
-            return [to_layer_order(frames, axes, self.layers[0])]
+            return [to_layer_order(frames, axes, self.layer_axes[0])]
         place = axes.index("C")
         rest = axes.replace("C", "")
         return [
-            to_layer_order(frames[(slice(None),) * place + (c,)], rest, layer)
-            for c, layer in enumerate(self.layers)
-            if layer in self.moved
+            to_layer_order(frames[(slice(None),) * place + (c,)], rest, self.layer_axes[c])
+            for c in self._moved
         ]
 
     def result_layers(
@@ -147,10 +181,10 @@ class Request:
         record : dict
             Provenance.
         """
-        start, z = self.settings.start or 0, self.settings.z
         layers = []
-        pairs = zip(self.moved, self.split(frames), strict=True)
-        for channel, (layer, data) in enumerate(pairs):
+        pairs = zip(self._moved, self.split(frames), strict=True)
+        for channel, (place, data) in enumerate(pairs):
+            layer = self.layers[place]
             known = {
                 "role": "result",
                 **origin_of(layer),
@@ -158,9 +192,15 @@ class Request:
                 "provenance": record,
                 "fps": own(layer).get("fps"),
             }
-            settings = result_settings(layer, start, z, covers=channel == 0)
+            settings = result_settings(layer, covers=channel == 0) | self._place_now(place)
             settings["name"] = name = f"{layer.name} ×{self.settings.alpha:g}"
             known |= {"channel_name": channel_name(layer), "layer_name": name}
             settings["metadata"] = {OWN: known}
             layers.append((data, settings))
         return layers
+
+    def _place_now(self, place: int) -> dict[str, Any]:
+        """Return where a layer lies: of other axes than it had, where it lay when it had those."""
+        layer = self.layers[place]
+        same = is_clip_layer(layer) and axes_of(layer) == self.layer_axes[place]
+        return self._place(layer) if same else self._places[place]

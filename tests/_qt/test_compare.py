@@ -122,6 +122,40 @@ def test_the_clip_is_on_the_left_and_the_result_on_the_right(
     assert {grid.position(layers.index(result), layers) for result in results} == {(0, 1)}
 
 
+def sides(model, layers):
+    """The columns of the grid in which layers are."""
+    grid = model.canvas.grid
+    return [grid.position(model.layers.index(layer), model.layers)[1] for layer in layers]
+
+
+def test_the_clip_stays_on_the_left_when_layers_change_places(compare, model, frames):
+    below = model.add_image(frames[0], name="below")
+    clip = model.add_image(frames, name="clip", axis_labels=("t", "y", "x"))
+    result = add_result(model, clip)
+    compare.set_mode("side by side", [clip], [result])
+    for change in (
+        model.layers.reverse,
+        lambda: model.layers.move(model.layers.index(clip), 0),
+        lambda: model.layers.remove(below),
+    ):
+        change()
+        assert sides(model, [clip, result]) == [0, 1]
+    assert compare.mode == "side by side"
+
+
+def test_channels_that_are_moved_among_those_of_the_result_end_the_grid(dock, model, qtbot, frames):
+    labels = ("t", "y", "x")
+    sources = [model.add_image(frames, name=name, axis_labels=labels) for name in "ab"]
+    for source in sources:
+        add_result(model, source)
+    dock.form.clip.set_value(sources[0])
+    dock.mode.setCurrentText("Side by side")
+    assert len(dock.compare.layers) == 4
+    model.layers.move(0, 3)
+    qtbot.waitUntil(lambda: dock.mode.currentText() == "Off", timeout=5000)
+    assert not model.canvas.grid.enabled
+
+
 def test_channels_among_those_of_the_result_are_refused(compare, model, frames):
     sources, results = [], []
     for name in "ab":

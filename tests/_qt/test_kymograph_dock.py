@@ -399,3 +399,24 @@ def test_typed_ends_leave_other_shapes_alone(dock, model, settle, frames):
     settle()
     assert "draw a line or a path" in dock.problem.text()
     np.testing.assert_allclose(lines.data[0], [(5, 5), (5, 25), (20, 20)])
+
+
+def test_the_closed_dock_samples_no_more(dock, model, frames, qtbot, settle, monkeypatch):
+    from qtpy.QtWidgets import QDockWidget
+
+    holder = QDockWidget()
+    qtbot.addWidget(holder)
+    holder.setWidget(dock)
+    clip = model.add_image(frames)
+    shapes = draw(dock, model, [[5, 5], [20, 30]], clip)
+    settle()
+    assert dock.kymograph is not None
+    shapes.data = [np.array([[6, 5], [20, 30]])]
+    dock.setParent(None)  # what napari does when the dock is closed
+    started = []
+    monkeypatch.setattr("napari_flowmag._qt.kymograph_dock.Job", lambda *args: started.append(args))
+    shapes.data = [np.array([[5, 6], [20, 30]])]
+    model.add_image(frames, name="another")
+    clip.data = frames + 1
+    settle()
+    assert not started

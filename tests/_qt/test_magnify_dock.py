@@ -72,6 +72,36 @@ def test_the_result_lies_beside_its_source_and_is_what_magnify_gives(dock, model
     assert dock.run_button.isEnabled()
 
 
+@pytest.mark.parametrize("more", [True, False])
+def test_a_clip_that_gets_other_axes_during_a_run_does_not_spoil_the_result(
+    dock, model, frames, idle, more
+):
+    layer = model.add_image(frames, name="beat", scale=(0.5, 2, 3), translate=(1, 4, 5))
+    dock.form.alpha.set_value(1)
+    dock.form.first.setValue(2)
+    dock.run()
+    layer.name, layer.colormap = "heart", "magma"
+    layer.data = np.stack([frames, frames], axis=1) if more else frames[0]
+    idle()
+    result = model.layers["heart ×1"]
+    np.testing.assert_array_equal(result.data, frames[2:])
+    np.testing.assert_allclose(result.scale, (0.5, 2, 3))
+    np.testing.assert_allclose(result.translate, (2, 4, 5))
+    assert result.colormap.name == "magma"
+
+
+def test_what_a_clip_is_called_and_scaled_to_during_a_run_counts(dock, model, frames, idle):
+    layer = model.add_image(frames, name="beat")
+    dock.form.alpha.set_value(1)
+    dock.form.first.setValue(2)
+    dock.run()
+    layer.name, layer.scale = "heart", (0.5, 2, 3)
+    idle()
+    result = model.layers["heart ×1"]
+    np.testing.assert_allclose(result.scale, (0.5, 2, 3))
+    np.testing.assert_allclose(result.translate, (1, 0, 0))
+
+
 def test_cancelling_adds_nothing_and_leaves_no_thread(dock, model, idle):
     model.add_image(moved_texture(40))
     for _ in range(6):
@@ -418,6 +448,13 @@ def test_command_of_some_channels_of_a_file(dock, model, idle, tmp_path, monkeyp
     words = check_command(dock, tmp_path, monkeypatch, results)
     assert words[words.index("--channels") + 1] == "0,2"
     assert words[words.index("--motion-channels") + 1] == "0"
+
+
+def test_command_of_a_clip_of_true_and_false(dock, model, frames, idle, tmp_path, monkeypatch):
+    model.add_image(frames > 20000, name="threshold")
+    layers = run(dock, idle)
+    words = check_command(dock, tmp_path, monkeypatch, {0: layers[1]})
+    assert words[2].endswith("threshold.ome.zarr")
 
 
 def test_a_changed_layer_is_no_file_any_more(dock, model, tmp_path):

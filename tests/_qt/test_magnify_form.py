@@ -147,7 +147,12 @@ def test_the_closed_dock_leaves_nothing_behind(dock, model, qtbot, idle, frames)
     idle()
 
 
-def test_the_dock_says_why_a_layer_is_no_clip(dock, model, qtbot):
+def test_the_dock_says_why_a_layer_is_no_clip(model, qtbot):
+    from napari.utils._proxies import PublicOnlyProxy
+
+    dock = MagnifyDock(PublicOnlyProxy(model))  # as napari gives it to docks
+    qtbot.addWidget(dock)
+
     def said(words):
         return lambda: words in dock.problem.text()
 
@@ -303,6 +308,78 @@ def test_names_that_differ_at_the_end_look_different(dock, model, qtbot):
     model.layers[0].name = "nuclei"
     labels = dock.form.channels.findChildren(Elided)
     assert "nuclei" in [label.text() for label in labels]
+
+
+def test_the_role_of_a_channel_can_be_read_in_a_dock_as_narrow_as_can_be(dock, model, frames):
+    dock.setStyleSheet("QComboBox { padding: 3px 10px 3px 8px }")  # as in napari's themes
+    for name in ("DAPI", "GFP"):
+        model.add_image(frames, name=name)
+    dock.show()
+    dock.resize(dock.minimumSizeHint())
+    for _, box in dock.form.channels._roles:
+        assert box.width() >= box.sizeHint().width()
+
+
+def test_the_name_of_a_model_is_told_apart_in_little_room_and_whole_in_the_tooltip(dock):
+    box = dock.form.model
+    box.resize(150, box.height())
+    name = "adapted to 2024-05-03 cardiomyocytes ×"
+    shorter = []
+    for factor in ("8", "20"):
+        box.add_model(name + factor, object(), {})
+        assert name + factor in box.toolTip()
+        option = QStyleOptionComboBox()
+        box.initStyleOption(option)
+        shorter.append(box._elided(option))
+    assert [text[-2:] for text in shorter] == ["×8", "20"]
+    assert all("…" in text for text in shorter)
+    box.put_into_file(box.magnifier()[0], "/a/b/heart.safetensors")
+    assert "heart.safetensors" in box.toolTip()
+
+
+@pytest.mark.parametrize(("count", "words"), [(1, "1 thread"), (4, "4 threads")])
+def test_the_device_counts_its_threads(monkeypatch, count, words):
+    from napari_flowmag._qt.model_box import _describe
+
+    monkeypatch.setattr("torch.get_num_threads", lambda: count)
+    assert _describe("cpu", None) == f"computes on the CPU, {words}"
+
+
+def test_channels_are_stacked_once_for_all_settings(dock, model, frames, monkeypatch):
+    from napari_flowmag import _kept
+
+    stacked = []
+    real = _kept.frames_of
+    monkeypatch.setattr(_kept, "frames_of", lambda layers: stacked.append(layers) or real(layers))
+    first, second = (model.add_image(frames + n, name=f"c{n}") for n in range(2))
+    dock.form.channels.set_role(second, CARRIES)
+    before = dock.form.value().clip
+    stacked.clear()
+    dock.form.alpha.set_value(3)
+    first.name, first.scale, first.units = "DAPI", (0.5, 1, 1), ("s", "pixel", "pixel")
+    clip = dock.form.value().clip
+    assert not stacked
+    assert clip.frames is before.frames
+    assert (clip.fps, clip.channel_names) == (2, ("DAPI", "c1"))
+    second.data = frames + 7
+    np.testing.assert_array_equal(dock.form.value().clip.frames[:, 1], frames + 7)
+    model.layers.clear()
+    assert dock.form._kept._frames is None
+
+
+def test_the_pixels_of_every_channel_are_followed(dock, model, qtbot, idle, frames):
+    model.add_image(frames, name="a")
+    second = model.add_image(frames, name="b")
+    dock.form.channels.set_role(second, CARRIES)
+    preview_first_frame(dock, qtbot)
+    second.data = frames + 1000
+    qtbot.waitUntil(
+        lambda: np.array_equal(dock.preview.layers[1].data, frames[0] + 1000), timeout=60_000
+    )
+    second.data = second.data[:4]
+    qtbot.waitUntil(lambda: len(dock.preview.layers) == 1, timeout=60_000)
+    assert dock.form.channels.isHidden()
+    idle()
 
 
 def test_tab_goes_past_what_is_folded_away(dock, qtbot):

@@ -133,6 +133,63 @@ def test_another_clip_begins_anew(dock, model, qtbot):
     assert model.layers["b mask"].data.shape == (24, 24)
 
 
+@pytest.mark.parametrize("in_place", [True, False])
+def test_what_was_found_on_other_pixels_of_the_clip_is_forgotten(dock, model, qtbot, in_place):
+    clip = model.add_image(disc()[0], name="clip")
+    find(dock, qtbot)
+    frames, there = disc(row=12, column=15)
+    if in_place:
+        clip.data[:] = frames
+        clip.data = clip.data
+    else:
+        clip.data = frames
+    settle(qtbot)
+    assert [layer.name for layer in model.layers] == ["clip", "clip clicks"]
+    assert not len(model.layers["clip clicks"].data)
+    dock.accept()
+    assert "clip mask" not in model.layers
+    find(dock, qtbot, 12, 15)
+    assert overlap(dock._preview.data == 1, there) > 0.9
+
+
+def test_clicks_and_preview_stay_on_a_clip_that_moves(dock, model, qtbot):
+    frames, there = disc()
+    clip = model.add_image(frames, name="clip")
+    dock.box()
+    find(dock, qtbot)
+    clip.scale, clip.translate = (1, 0.5, 2), (0, 30, 40)
+    clip.affine = np.diag([1, 3, 3, 1])
+    clip.units = ("s", "um", "um")
+    for layer in (dock._points, dock._boxes, dock._preview):
+        corner = layer.data_to_world((7, 9))[-2:]
+        np.testing.assert_allclose(corner, clip.data_to_world((0, 7, 9))[1:])
+        assert layer.units == clip.units[1:]
+    dock.accept()
+    mask = model.layers["clip mask"]
+    assert overlap(mask.data == 1, there) > 0.9
+    np.testing.assert_allclose(mask.data_to_world((7, 9)), clip.data_to_world((0, 7, 9))[1:])
+
+
+def test_a_mask_grows_and_shrinks_and_its_distances_are_found_out_once(
+    dock, model, qtbot, monkeypatch
+):
+    import scipy.ndimage
+
+    measured, real = [], scipy.ndimage.distance_transform_edt
+    monkeypatch.setattr(
+        scipy.ndimage, "distance_transform_edt", lambda mask: measured.append(mask) or real(mask)
+    )
+    model.add_image(disc()[0], name="clip")
+    find(dock, qtbot)
+    measured.clear()
+    sizes = []
+    for px in (-3, -1, 0, 2, 5):
+        dock.grow.setValue(px)
+        sizes.append(int(dock._preview.data.sum()))
+    assert sizes == sorted(set(sizes))
+    assert len(measured) == 2, "outwards and inwards"
+
+
 def test_the_closed_dock_leaves_no_clicks_and_no_preview_behind(dock, model, qtbot):
     from qtpy.QtWidgets import QDockWidget
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from napari_flowmag.errors import FlowmagError
-from napari_flowmag.segment import Prompt, change_size, to_rgb
+from napari_flowmag.segment import Outline, Prompt, to_rgb
 from napari_flowmag.segment.classical import AppearanceSegmenter
 from napari_flowmag.synthetic.scenes import demo_clip
 
@@ -57,14 +57,14 @@ def test_prompts_that_say_nothing():
 def test_growing_and_shrinking():
     mask = np.zeros((30, 30), bool)
     mask[10:20, 10:20] = True
-    grown = change_size(mask, 3)
+    grown = Outline(mask).moved(3)
     assert grown[7, 15]
     assert not grown[6, 15]
-    np.testing.assert_array_equal(change_size(change_size(mask, 2), -2)[12:18, 12:18], True)
-    assert change_size(mask, -3).sum() == 16
+    np.testing.assert_array_equal(Outline(Outline(mask).moved(2)).moved(-2)[12:18, 12:18], True)
+    assert Outline(mask).moved(-3).sum() == 16
     at_the_edge = np.zeros((30, 30), bool)
     at_the_edge[:10] = True
-    assert change_size(at_the_edge, -3)[0].all()
+    assert Outline(at_the_edge).moved(-3)[0].all()
 
 
 def test_pictures_for_networks():

@@ -13,10 +13,10 @@ from napari_flowmag.errors import FlowmagError
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
-    from napari.layers import Image
+    from napari.layers import Image, Layer
 
 CARRIES, FOLLOWS, SHOWS, LEFT = "shows and follows", "follows", "shows only", "left alone"
-_WIDTH = 150  # px
+_WIDTH = 130  # px
 _ROLES = {
     CARRIES: "The motion is seen in this channel, and the channel is moved by it",
     FOLLOWS: "This channel is moved by the motion that others show",
@@ -38,8 +38,7 @@ class ChannelBox(QWidget):
         self._labels: dict[Image, _Name] = {}
         self._grid = QGridLayout()
         self._grid.setContentsMargins(0, 0, 0, 0)
-        for column in (0, 1):
-            self._grid.setColumnStretch(column, 1)
+        self._grid.setColumnStretch(0, 1)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(QLabel("Channels"))
@@ -47,6 +46,9 @@ class ChannelBox(QWidget):
         events = viewer.layers.events
         for event in (events.inserted, events.removed, events.reordered):
             event.connect(self._fill)
+        events.inserted.connect(self._inserted)
+        for layer in viewer.layers:
+            self._watch(layer)
         self.hide()
 
     def set_clip(self, layer: Image | None) -> None:
@@ -67,7 +69,9 @@ class ChannelBox(QWidget):
         if self._clip is None:
             images = [layer for layer in self._viewer.layers if type(layer).__name__ == "Image"]
             chosen = self._viewer.layers.selection.active
-            meant = chosen if chosen in images else next(reversed(images), None)
+            # A dock knows a proxy of the viewer, whose active layer is a proxy as well.
+            topmost = images[-1] if images else None
+            meant = next((layer for layer in images if layer == chosen), topmost)
             raise FlowmagError(why_no_clip(meant))
         taking = [k for k, box in self._roles if box.currentText() != LEFT and not _is_index(k)]
         return tuple(taking) if taking else (self._clip,)
@@ -104,6 +108,19 @@ class ChannelBox(QWidget):
         """Choose the role of a channel: a layer, or the index of a channel inside the clip."""
         dict(self._roles)[channel].setCurrentText(role)
 
+    def _inserted(self, event: Any) -> None:
+        self._watch(event.value)
+
+    def _watch(self, layer: Layer) -> None:
+        layer.events.data.connect(self._edited)
+
+    def _edited(self, event: Any) -> None:
+        """Follow the pixels of all channels but the clip, for which there is :meth:`set_clip`."""
+        if event.source is not self._clip:
+            self._fill()
+            if event.source in dict(self._roles):
+                self.changed.emit()
+
     def _fill(self, event: Any = None) -> None:
         before = {key: box.currentText() for key, box in self._roles}
         keys = self._channels()
@@ -122,6 +139,8 @@ class ChannelBox(QWidget):
             for role, tip in _ROLES.items():
                 box.addItem(role)
                 box.setItemData(box.count() - 1, tip, Qt.ItemDataRole.ToolTipRole)
+            # Else a box may become narrower than what it says, which does not tell roles apart.
+            box.setSizePolicy(QSizePolicy.Policy.Minimum, QSizePolicy.Policy.Fixed)
             box.setToolTip("What part this channel takes in the magnification")
             # A file's channels belong together; a look-alike layer joins only when asked to.
             box.setCurrentText(before.get(key, CARRIES if key in together else LEFT))

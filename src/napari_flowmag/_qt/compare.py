@@ -32,8 +32,8 @@ class Compare(QObject):
     """Shows layers and what became of them side by side, and puts everything back afterwards."""
 
     ended = Signal(bool)
-    """The comparison is over, because of a layer that was added or removed: whether one of the
-    two compared is gone, not just their difference."""
+    """The comparison is over, because of a layer that was added, removed or moved: whether one of
+    the two compared is gone, not just their difference."""
 
     def __init__(self, viewer: ViewerModel, parent: QObject | None = None) -> None:
         super().__init__(parent)
@@ -55,6 +55,7 @@ class Compare(QObject):
         self._later.timeout.connect(self._end)
         viewer.layers.events.removed.connect(self._removed)
         viewer.layers.events.inserted.connect(self._inserted)
+        viewer.layers.events.reordered.connect(self._keep_sides)
 
     @property
     def layers(self) -> tuple[Image, ...]:
@@ -156,6 +157,20 @@ class Compare(QObject):
     def _removed(self, event: Any) -> None:
         self._visible.pop(event.value, None)
         if event.value in (*self.layers, *self._differences):
+            self._later.start()
+        else:
+            self._keep_sides()
+
+    def _keep_sides(self, event: Any = None) -> None:
+        """Keep the clip on the left where layers change places, or end where no grid does."""
+        if self._grid is None:
+            return
+        try:
+            self._viewer.canvas.grid.stride = _stride(
+                self._viewer.layers, self._sources, self._results
+            )
+        except FlowmagError:
+            self._crowded = True
             self._later.start()
 
     def _inserted(self, event: Any) -> None:

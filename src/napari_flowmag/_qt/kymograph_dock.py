@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from qtpy.QtCore import QTimer
+from qtpy.QtCore import QEvent, QTimer
 from qtpy.QtWidgets import (
     QDoubleSpinBox,
     QFormLayout,
@@ -18,13 +18,13 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_flowmag._layers import axes_of, data_of, in_view, is_clip_layer, unit_factors
+from napari_flowmag._layers import PLACE, axes_of, data_of, in_view, is_clip_layer, unit_factors
 from napari_flowmag._lines import line_on, new_lines, set_ends
 from napari_flowmag._origin import is_made_of
 from napari_flowmag._qt.job import Job, Outcome, show_error
 from napari_flowmag._qt.kymograph_output import KymographOutput
 from napari_flowmag._qt.kymograph_view import KymographView
-from napari_flowmag._qt.scrolled import Scrolled
+from napari_flowmag._qt.scrolled import Scrolled, was_closed
 from napari_flowmag._qt.widgets import LayerCombo, Line
 from napari_flowmag._tracks import Sampling, lay_line, sample_layers
 from napari_flowmag.errors import FlowmagError
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 
     from napari_flowmag.kymograph_files import Kymograph
 
-_PLACE = ("data", "scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
-"""Events of a layer after which a kymograph is another one; its name is in the titles."""
+_EDITS = ("data", *PLACE, "name")
+"""Events of a layer after which a kymograph is another one; names are in the titles."""
 _PATIENCE = 0.2  # s
 
 
@@ -48,6 +48,7 @@ class KymographDock(QWidget):
         self._viewer = viewer
         self._job: Job | None = None
         self._pending = False
+        self._closed = False
         self._followed: list[Any] = []
         self._slices: list[dict[str, int]] = []
         self.clip = LayerCombo(viewer, is_clip_layer)
@@ -116,6 +117,15 @@ class KymographDock(QWidget):
         outer.setContentsMargins(0, 0, 0, 0)
         outer.addWidget(Scrolled(content))
 
+    def changeEvent(self, event: QEvent | None) -> None:  # noqa: N802 - Qt's name
+        """Leave nothing at work when napari closes the dock."""
+        super().changeEvent(event)
+        if was_closed(self, event):
+            self._closed, self._pending = True, False
+            self._timer.stop()
+            if self._job is not None:
+                self._job.cancel()
+
     @property
     def kymograph(self) -> Kymograph | None:
         """What is on view, None if there is none."""
@@ -141,6 +151,8 @@ class KymographDock(QWidget):
 
     def update_soon(self, *_: Any) -> None:
         """Sample again in a moment; many calls are one."""
+        if self._closed:
+            return
         self._pending = True
         self._show_state()
         if not self._timer.isActive():
@@ -246,7 +258,7 @@ class KymographDock(QWidget):
         clip, other, lines = self.clip.value(), self.other.value(), self.lines.value()
         layers = {id(layer): layer for layer in (clip, other, lines) if layer is not None}
         self._followed = [
-            getattr(layer.events, name) for layer in layers.values() for name in (*_PLACE, "name")
+            getattr(layer.events, name) for layer in layers.values() for name in _EDITS
         ]
         if lines is not None:  # of an image, set_data comes with each step of a slider
             self._followed += [lines.events.set_data, lines.selected_data.events.items_changed]

@@ -23,7 +23,7 @@ from napari_flowmag._qt.compare import MODES, Compare
 from napari_flowmag._qt.job import Job, Outcome, line_of, show_error
 from napari_flowmag._qt.magnify_form import MagnifyForm
 from napari_flowmag._qt.preview import Preview
-from napari_flowmag._qt.scrolled import Scrolled, fit_on_screen
+from napari_flowmag._qt.scrolled import Scrolled, fit_on_screen, was_closed
 from napari_flowmag._qt.section import Section
 from napari_flowmag._qt.widgets import JobBar, Line
 from napari_flowmag._run import run_request
@@ -124,8 +124,7 @@ class MagnifyDock(QWidget):
     def changeEvent(self, event: QEvent | None) -> None:  # noqa: N802 - Qt's name
         """Leave nothing behind in the viewer, and nothing at work, when napari closes the dock."""
         super().changeEvent(event)
-        # All that napari's × does to what is in a dock is to take its parent away.
-        if event is not None and event.type() == QEvent.Type.ParentChange and self.parent() is None:
+        if was_closed(self, event):
             self.live.setChecked(False)
             self.mode.setCurrentIndex(0)
             self.cancel()  # nobody could see it go on, or stop it

@@ -17,7 +17,8 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_flowmag._layers import axes_of, clip_of, data_of, in_view, is_clip_layer
+from napari_flowmag._kept import KeptFrames
+from napari_flowmag._layers import PLACE, axes_of, clip_of, data_of, in_view, is_clip_layer
 from napari_flowmag._qt.alpha import AlphaBox
 from napari_flowmag._qt.channels import ChannelBox
 from napari_flowmag._qt.model_box import DeviceBox, ModelBox
@@ -56,6 +57,7 @@ class MagnifyForm(QWidget):
         self._watched: Image | None = None
         self._looked_like: tuple[str, tuple[int, ...]] = ("", ())
         self._slice: int | None = None
+        self._kept = KeptFrames()
         defaults = plugin_settings()
         self.clip = LayerCombo(viewer, is_clip_layer)
         self.alpha = AlphaBox(defaults.alpha)
@@ -98,7 +100,7 @@ class MagnifyForm(QWidget):
         self._slice = self._in_view(layers[0])["Z"] if self._one_slice() else None
         return Request(
             layers=layers,
-            clip=clip_of(*layers),
+            clip=clip_of(*layers, frames=self._kept.of(layers)),
             settings=MagnifySettings(
                 alpha=self.alpha.value(),
                 reference=self._reference_value(),
@@ -191,6 +193,7 @@ class MagnifyForm(QWidget):
 
     def _choose_clip(self, layer: Image | None) -> None:
         self._watch(layer)
+        self._kept.forget()
         axes, shape = self._looked_like
         count = shape[axes.index("T")] if axes else 1
         for box, value in ((self.first, 0), (self.last, count - 1)):
@@ -256,5 +259,4 @@ class MagnifyForm(QWidget):
 
 def _edits(layer: Image) -> list[Any]:
     """Return what tells of other pixels, and of another place in the world."""
-    names = ("data", "axis_labels", "units", "scale", "translate", "rotate", "shear", "affine")
-    return [getattr(layer.events, name) for name in names]
+    return [getattr(layer.events, name) for name in ("data", *PLACE)]

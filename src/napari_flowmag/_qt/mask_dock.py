@@ -27,12 +27,13 @@ from napari_flowmag._clicks import (
 )
 from napari_flowmag._finder import Finder
 from napari_flowmag._labels import check_takes, mask_on
-from napari_flowmag._layers import is_clip_layer, own
+from napari_flowmag._layers import PLACE, is_clip_layer, lay_over, own
 from napari_flowmag._qt.checkpoint_box import CheckpointBox
 from napari_flowmag._qt.job import Handle, Job, Outcome, show_error
-from napari_flowmag._qt.scrolled import Scrolled
+from napari_flowmag._qt.scrolled import Scrolled, was_closed
 from napari_flowmag._qt.widgets import LayerCombo, Line
 from napari_flowmag.errors import FlowmagError
+from napari_flowmag.segment import Outline
 
 if TYPE_CHECKING:
     import napari
@@ -44,9 +45,9 @@ _NO_WEIGHTS, _SAM = "By colour and texture", "Segment Anything"
 
 @dataclass(frozen=True, eq=False)
 class _Found:
-    """A mask, (H, W), and the frame of the clip in which it was found."""
+    """An object, and the frame of the clip in which it was found."""
 
-    mask: NDArray[np.bool_]
+    outline: Outline
     clip: Image
     frame: dict[str, int]
 
@@ -65,6 +66,7 @@ class MaskDock(QWidget):
         self._found: _Found | None = None
         self._search = 0  # which one it is: what an older one finds is not wanted any more
         self._finder = Finder()
+        self._followed: list[tuple[Any, Any]] = []
         self.clip = LayerCombo(viewer, is_clip_layer)
         self.labels = LayerCombo(viewer, _is_labels, none="A new layer")
         self.labels.setToolTip("The layer that gets the mask")
@@ -86,11 +88,12 @@ class MaskDock(QWidget):
         self._timer.setSingleShot(True)
         self._timer.setInterval(60)
         self._timer.timeout.connect(self._begin)
-        self.clip.layer_changed.connect(self._begin_anew)
+        self.clip.layer_changed.connect(self._choose_clip)
         self.grow.valueChanged.connect(self._show)
         self.method.currentIndexChanged.connect(self._choose_method)
         self.checkpoint.path_changed.connect(self.update_soon)
         viewer.layers.events.removed.connect(self._removed)
+        self._choose_clip(self.clip.value())
         self._choose_method()
 
     def _make_buttons(self) -> None:
@@ -138,8 +141,7 @@ class MaskDock(QWidget):
     def changeEvent(self, event: QEvent | None) -> None:  # noqa: N802 - Qt's name
         """Leave no clicks and no preview behind in the viewer when napari closes the dock."""
         super().changeEvent(event)
-        # All that napari's × does to what is in a dock is to take its parent away.
-        if event is not None and event.type() == QEvent.Type.ParentChange and self.parent() is None:
+        if was_closed(self, event):
             self._begin_anew()
 
     def draw(self) -> None:
@@ -247,9 +249,35 @@ class MaskDock(QWidget):
             self.labels.set_value(layer)
         return layer
 
+    def _choose_clip(self, clip: Image | None) -> None:
+        """Begin anew on another clip, and follow its pixels and where it lies."""
+        for event, act in self._followed:
+            event.disconnect(act)
+        self._followed = []
+        if clip is not None:
+            for name in ("data", *PLACE):
+                act = self._forget if name in ("data", "axis_labels") else self._lay_over
+                self._followed.append((getattr(clip.events, name), act))
+        for event, act in self._followed:
+            event.connect(act)
+        self._begin_anew()
+
+    def _forget(self, *_: Any) -> None:
+        """Forget what was said and found on other pixels.
+
+        The layers for that stay: software OpenGL ends napari when such a layer is made once more.
+        """
+        self._finder.forget()
+        self.clear()
+
+    def _lay_over(self, event: Any) -> None:
+        for layer in (self._points, self._boxes, self._preview):
+            if layer is not None:
+                lay_over(layer, event.source)
+
     def _begin_anew(self, *_: Any) -> None:
         """Forget what was said and found on a clip, with the layers that lie on that."""
-        self.clear()
+        self._forget()
         left = [layer for layer in (self._points, self._boxes) if layer is not None]
         self._points = self._boxes = None
         self._take_out(left)
@@ -285,7 +313,7 @@ class MaskDock(QWidget):
 
         def work(handle: Handle) -> _Found:
             mask = self._finder.find(checkpoint, picture, key, prompt, handle.check)
-            return _Found(mask, clip, frame)
+            return _Found(Outline(mask), clip, frame)
 
         self._say("Reading the frame…")
         search = self._search
@@ -314,9 +342,7 @@ class MaskDock(QWidget):
         self.accept_button.setEnabled(self._found is not None and not self._looking)
 
     def _mask(self) -> NDArray[np.bool_] | None:
-        from napari_flowmag.segment import change_size
-
-        return None if self._found is None else change_size(self._found.mask, self.grow.value())
+        return None if self._found is None else self._found.outline.moved(self.grow.value())
 
     def _show(self, *_: Any) -> None:
         found, mask = self._found, self._mask()

@@ -16,30 +16,27 @@ from qtpy.QtWidgets import (
 
 from napari_flowmag._preload import preload_torch
 from napari_flowmag._qt.job import Handle, Job, Outcome
-from napari_flowmag._qt.widgets import Elided
+from napari_flowmag._qt.widgets import Elided, ElidedCombo
 from napari_flowmag.baselines import BASELINES
 
 if TYPE_CHECKING:
     from napari_flowmag.models.base import Magnifier
 
 _FILE = "From file…"
+_TIP = (
+    "What magnifies: a bundled model, a checkpoint of flowmag or of the paper's authors, one "
+    "adapted to this clip, or another method to compare with (baseline)"
+)
 _PATTERN = "Models (*.safetensors *.pth *.tar)"
 
 
-class ModelBox(QComboBox):
+class ModelBox(ElidedCombo):
     """The bundled models, baselines, those of files, and those adapted since the dock opened."""
 
     model_changed = Signal()
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.setToolTip(
-            "What magnifies: a bundled model, a checkpoint of flowmag or of the paper's authors, "
-            "one adapted to this clip, or another method to compare with (baseline)"
-        )
-        self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-        self.setMinimumContentsLength(12)
-        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         self._last = 0
         for path in sorted((Path(__file__).parents[1] / "weights").glob("magnifier_*.safetensors")):
             name = path.stem.removeprefix("magnifier_")
@@ -48,6 +45,7 @@ class ModelBox(QComboBox):
             if baseline.ready:
                 self.addItem(f"{baseline.name} (baseline)", {"model": baseline.name})
         self.addItem(_FILE)
+        self._say_name()
         self.activated.connect(self._activate)
         self.currentIndexChanged.connect(self._change)
 
@@ -76,6 +74,7 @@ class ModelBox(QComboBox):
                 self.setItemText(index, Path(path).name)
                 self.setItemData(index, {"model": path})
                 if index == self.currentIndex():
+                    self._say_name()
                     self.model_changed.emit()
 
     def _data(self) -> dict[str, Any]:
@@ -98,7 +97,12 @@ class ModelBox(QComboBox):
     def _change(self, index: int) -> None:
         if self.itemText(index) != _FILE:
             self._last = index
+            self._say_name()
             self.model_changed.emit()
+
+    def _say_name(self) -> None:
+        """Show the whole name in the tooltip: here there may be no room for it."""
+        self.setToolTip(f"{self.currentText()}\n{_TIP}")
 
 
 class DeviceBox(QWidget):
@@ -170,4 +174,5 @@ def _describe(device: str, handle: Handle) -> str:
     if found.type == "cuda":
         name = torch.cuda.get_device_name(found)
         return f"computes on {found}: {name}"
-    return f"computes on the CPU, {torch.get_num_threads()} threads"
+    count = torch.get_num_threads()
+    return f"computes on the CPU, {count} thread{'s' * (count != 1)}"

@@ -11,10 +11,10 @@ from qtpy.QtCore import QObject, QTimer, Signal
 from napari_flowmag._layers import (
     LOOKS,
     OWN,
-    axes_of,
     in_plane,
     in_view,
     is_clip_layer,
+    lay_over,
     result_settings,
 )
 from napari_flowmag._live import LiveFrames
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 DEBOUNCE = 80
 """Milliseconds that settings must rest before work begins."""
+_TURNED = "No single frame is in view to preview: go back to 2D, with time on a slider"
 
 
 class Preview(QObject):
@@ -67,7 +68,12 @@ class Preview(QObject):
         self._timer.setSingleShot(True)
         self._timer.setInterval(DEBOUNCE)
         self._timer.timeout.connect(self._begin)
-        viewer.dims.events.point.connect(self._moved)
+        for event in (
+            viewer.dims.events.point,
+            viewer.dims.events.order,
+            viewer.dims.events.ndisplay,
+        ):
+            event.connect(self._moved)
         viewer.layers.events.removing.connect(self._removing)
         viewer.layers.events.removed.connect(self._removed)
 
@@ -133,6 +139,12 @@ class Preview(QObject):
         request = self._request
         if request is None or self._paused or not self._pending:
             return
+        if not self._frames_in_view:
+            self._pending = False
+            self._stop()
+            self._remove_layers()  # they would cover a clip of which there is no frame to be seen
+            self.status.emit(_TURNED)
+            return
         if self._job is not None:  # the newest wins: it begins when the older one has stopped
             # A frame that only the slider has left behind is finished: else a slider that plays
             # would never show any.
@@ -162,6 +174,12 @@ class Preview(QObject):
         self._job.finished.connect(lambda outcome: self._end(request, view, wished, outcome))
         self._job.start()
 
+    @property
+    def _frames_in_view(self) -> bool:
+        """Whether the last two axes are what is displayed, in whatever order."""
+        dims = self._viewer.dims
+        return sorted(dims.displayed) == [dims.ndim - 2, dims.ndim - 1]
+
     def _view(self, request: Request) -> dict[str, int]:
         dims = self._viewer.dims
         view = in_view(dims.point, request.layers[0], dims.units)
@@ -174,6 +192,7 @@ class Preview(QObject):
         request = self._request
         if not (
             request is not None
+            and self._frames_in_view
             and all(map(is_clip_layer, request.layers))
             and self._shown == (self._version, self._view(request))
         ):
@@ -188,12 +207,16 @@ class Preview(QObject):
             self._frames.close()
         if self._request is None:
             return
-        if outcome.error is not None:
+        # What is not asked for any more may be of layers that have other axes by now.
+        asked = self._working == self._version and self._frames_in_view
+        if asked and outcome.error is not None:
             self.status.emit("")
             self._remove_layers()  # what they show is not what was asked for
             self.failed.emit(outcome.error)
-        elif not outcome.cancelled and all(
-            layer in self._viewer.layers for layer in request.layers
+        elif (
+            asked
+            and not outcome.cancelled
+            and all(layer in self._viewer.layers for layer in request.layers)
         ):
             self._show(request, outcome.value, view)
             self.status.emit("")
@@ -219,7 +242,7 @@ class Preview(QObject):
                 source.events.data.connect(self._renew)
             return
         for layer, source, picture in zip(self._layers, moved, pictures, strict=True):
-            _lay_over(layer, source)
+            lay_over(layer, source)
             layer.metadata = _metadata(source, view)  # before the data, which others wait for
             layer.data = picture
 
@@ -277,8 +300,7 @@ class Preview(QObject):
 def _pictures(request: Request, frame: NDArray[Any], view: dict[str, int]) -> list[NDArray[Any]]:
     """Return the picture of each layer that is moved, with its sliders where they are."""
     pictures = []
-    for layer, data in zip(request.moved, request.split(frame[None]), strict=True):
-        axes = axes_of(layer)
+    for axes, data in zip(request.moved_axes, request.split(frame[None]), strict=True):
         place = dict.fromkeys("TZC", 0)
         place["C"] = view.get("C", 0)
         if request.settings.z is None:
@@ -297,13 +319,3 @@ def _metadata(source: Image, view: dict[str, int]) -> dict[str, Any]:
 
 def _are_made_of(layers: list[Image], sources: tuple[Image, ...]) -> bool:
     return len(layers) == len(sources) and all(map(is_made_of, layers, sources))
-
-
-def _lay_over(layer: Image, source: Image) -> None:
-    """Move a preview to where its source is in the world now."""
-    plain = {"scale": (1, 1), "translate": (0, 0), "affine": np.eye(3)}
-    settings = plain | in_plane(result_settings(source))
-    for name in ("units", *plain):
-        now, wanted = getattr(layer, name), settings[name]
-        if not np.array_equal(np.asarray(now), np.asarray(wanted)):
-            setattr(layer, name, wanted)

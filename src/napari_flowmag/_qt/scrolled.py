@@ -1,4 +1,4 @@
-"""What a dock scrolls in, and how it fits on the screen."""
+"""What a dock scrolls in, how it fits on the screen, and that it was closed."""
 
 from __future__ import annotations
 
@@ -63,6 +63,13 @@ def _takes_wheel(widget: QWidget) -> bool:
     if isinstance(widget, QAbstractSpinBox | QAbstractSlider):
         return isinstance(widget, QScrollBar) or widget.hasFocus()
     return True
+
+
+def was_closed(dock: QWidget, event: QEvent | None) -> bool:
+    """Whether a change of a dock's content, told by an event, is that napari has closed it."""
+    # All that napari's × does to what is in a dock is to take its parent away.
+    parted = event is not None and event.type() == QEvent.Type.ParentChange
+    return parted and dock.parent() is None
 
 
 def fit_on_screen(widget: QWidget) -> None:

@@ -33,7 +33,37 @@ if TYPE_CHECKING:
     from napari_flowmag._qt.job import Job, Outcome
 
 
-class LayerCombo(QComboBox):
+class ElidedCombo(QComboBox):
+    """A choice among names, of which a long one does not make the dock wide."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        self.setMinimumContentsLength(12)
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        view = self.view()
+        if view is not None:  # names often differ at their ends only
+            view.setTextElideMode(Qt.TextElideMode.ElideMiddle)
+
+    def paintEvent(self, event: QPaintEvent | None) -> None:  # noqa: N802 - Qt's name
+        """Draw as Qt does, but leave out the middle of a name that is too long, not its end."""
+        option = QStyleOptionComboBox()
+        self.initStyleOption(option)
+        option.currentText = self._elided(option)
+        painter = QStylePainter(self)
+        painter.drawComplexControl(QStyle.ComplexControl.CC_ComboBox, option)
+        painter.drawControl(QStyle.ControlElement.CE_ComboBoxLabel, option)
+
+    def _elided(self, option: QStyleOptionComboBox) -> str:
+        style, part = self.style(), QStyle.SubControl.SC_ComboBoxEditField
+        if style is None:
+            return str(option.currentText)
+        room = style.subControlRect(QStyle.ComplexControl.CC_ComboBox, option, part, self)
+        middle = Qt.TextElideMode.ElideMiddle
+        return str(self.fontMetrics().elidedText(option.currentText, middle, room.width()))
+
+
+class LayerCombo(ElidedCombo):
     """A choice among the layers of a viewer, which follows them as they come, go and change.
 
     Parameters
@@ -62,10 +92,6 @@ class LayerCombo(QComboBox):
         self._viewer, self._accept, self._none = viewer, accept, none
         self._layers: list[Layer | None] = []
         self._last: Layer | None = None
-        # A long name shall not make the dock wide.
-        self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-        self.setMinimumContentsLength(12)
-        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         self.currentIndexChanged.connect(self._tell)
         for event in (
             viewer.layers.events.inserted,
@@ -76,9 +102,6 @@ class LayerCombo(QComboBox):
         viewer.layers.events.inserted.connect(self._inserted)
         for layer in viewer.layers:
             self._watch(layer)
-        view = self.view()
-        if view is not None:  # names often differ at their ends only
-            view.setTextElideMode(Qt.TextElideMode.ElideMiddle)
         self._fill()
 
     def value(self) -> Layer | None:
@@ -90,23 +113,6 @@ class LayerCombo(QComboBox):
         """Choose a layer; one that is not among the choices is passed over."""
         if layer in self._layers:
             self.setCurrentIndex(self._layers.index(layer))
-
-    def paintEvent(self, event: QPaintEvent | None) -> None:  # noqa: N802 - Qt's name
-        """Draw as Qt does, but leave out the middle of a name that is too long, not its end."""
-        option = QStyleOptionComboBox()
-        self.initStyleOption(option)
-        option.currentText = self._elided(option)
-        painter = QStylePainter(self)
-        painter.drawComplexControl(QStyle.ComplexControl.CC_ComboBox, option)
-        painter.drawControl(QStyle.ControlElement.CE_ComboBoxLabel, option)
-
-    def _elided(self, option: QStyleOptionComboBox) -> str:
-        style, part = self.style(), QStyle.SubControl.SC_ComboBoxEditField
-        if style is None:
-            return str(option.currentText)
-        room = style.subControlRect(QStyle.ComplexControl.CC_ComboBox, option, part, self)
-        middle = Qt.TextElideMode.ElideMiddle
-        return str(self.fontMetrics().elidedText(option.currentText, middle, room.width()))
 
     def _inserted(self, event: Any) -> None:
         self._watch(event.value)

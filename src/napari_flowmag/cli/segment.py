@@ -62,7 +62,7 @@ def segment(
     from napari_flowmag.cli.outputs import check_output
     from napari_flowmag.frames import as_frames
     from napari_flowmag.io import LOSSY, read_clip
-    from napari_flowmag.segment import Prompt, change_size
+    from napari_flowmag.segment import Outline, Prompt
 
     prompt = Prompt(
         tuple(_swap(_numbers("--point", text, 2)) for text in point or []),
@@ -87,7 +87,7 @@ def segment(
     found = segmenter.segment(segmenter.prepare(picture, lambda: None), prompt)
     if not found.any():
         raise FlowmagError("nothing was found there: give more points, or a box")
-    found = change_size(found, grow)
+    found = Outline(found).moved(grow)
     if not found.any():
         raise FlowmagError(f"--grow {grow:g}: nothing is left of the object: shrink it by less")
     labels = np.zeros(found.shape, np.uint16) if add_to is None else _labels(add_to, found.shape)

@@ -7,6 +7,7 @@ answers as many prompts as the user makes (:meth:`Segmenter.segment`).
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -99,24 +100,37 @@ class Segmenter(Protocol):
         """
 
 
-def change_size(mask: NDArray[np.bool_], px: float) -> NDArray[np.bool_]:
-    """Grow a mask by `px`, or shrink it by `-px`; Euclidean distances.
+class Outline:
+    """A mask that is grown and shrunk; how far each pixel is from its edge is found out once.
 
     Parameters
     ----------
     mask
         (H, W).
-    px
-        How far its edge moves outwards.
     """
-    from scipy.ndimage import distance_transform_edt
 
-    if px == 0 or not mask.any():
-        return mask
-    if px > 0:
-        return np.asarray(distance_transform_edt(~mask) <= px)
-    # Padded, so that the picture's edge does not count as the object's.
-    return np.asarray(distance_transform_edt(np.pad(mask, 1, mode="edge"))[1:-1, 1:-1] > -px)
+    def __init__(self, mask: NDArray[np.bool_]) -> None:
+        self.mask = mask
+
+    def moved(self, px: float) -> NDArray[np.bool_]:
+        """Return the mask grown by `px`, or shrunk by `-px`; Euclidean distances."""
+        if px == 0 or not self.mask.any():
+            return self.mask
+        return np.asarray(self._outside <= px if px > 0 else self._inside > -px)
+
+    @cached_property
+    def _outside(self) -> NDArray[np.float32]:
+        from scipy.ndimage import distance_transform_edt
+
+        return np.asarray(distance_transform_edt(~self.mask), np.float32)
+
+    @cached_property
+    def _inside(self) -> NDArray[np.float32]:
+        from scipy.ndimage import distance_transform_edt
+
+        # Padded, so that the picture's edge does not count as the object's.
+        padded = np.pad(self.mask, 1, mode="edge")
+        return np.asarray(distance_transform_edt(padded)[1:-1, 1:-1], np.float32)
 
 
 def to_rgb(image: NDArray[Any]) -> NDArray[np.uint8]:
