@@ -7,6 +7,7 @@ import threading
 
 import numpy as np
 import pytest
+from napari.qt import get_stylesheet
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QLabel, QStyleOptionComboBox
 
@@ -310,12 +311,12 @@ def test_names_that_differ_at_the_end_look_different(dock, model, qtbot):
     assert "nuclei" in [label.text() for label in labels]
 
 
-def test_the_role_of_a_channel_can_be_read_in_a_dock_as_narrow_as_can_be(dock, model, frames):
-    dock.setStyleSheet("QComboBox { padding: 3px 10px 3px 8px }")  # as in napari's themes
+def test_the_role_of_a_channel_can_be_read_in_a_narrow_dock(dock, model, frames):
+    dock.setStyleSheet(get_stylesheet("dark"))
     for name in ("DAPI", "GFP"):
         model.add_image(frames, name=name)
     dock.show()
-    dock.resize(dock.minimumSizeHint())
+    dock.resize(334, 600)
     for _, box in dock.form.channels._roles:
         assert box.width() >= box.sizeHint().width()
 
