@@ -71,7 +71,7 @@ def magnify() -> None:
     made.live.setChecked(True)
     wait(lambda: bool(shown))
     pause(1)  # the device that the first preview finds is another wish
-    wait(lambda: not running_jobs())
+    wait(lambda: not running_jobs() and not made.status.text())
     shoot(viewer, "gui-magnify")
 
 
