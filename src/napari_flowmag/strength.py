@@ -309,14 +309,14 @@ def read_mask(path: str | Path) -> NDArray[Any]:
     FlowmagError
         If the file cannot be read, has depth or channels, or is of a lossy format.
     """
-    from napari_flowmag.io import LOSSY, read_clip
+    from napari_flowmag.io import LOSSY, palette_numbers, read_clip
 
     if Path(path).suffix.lower() in LOSSY:
         raise FlowmagError(
             f"mask {path}: this format changes values, and what was 0 is so no more: "
             "save the mask as .png or .tif"
         )
-    numbers = _palette_numbers(Path(path))
+    numbers = palette_numbers(Path(path))
     if numbers is not None:
         return numbers
     clip = read_clip(Path(path))
@@ -328,21 +328,6 @@ def read_mask(path: str | Path) -> NDArray[Any]:
     source = as_frames(clip.frames, clip.axes)
     channels = list(source.channels)
     pictures = [source.planes(t)[0][..., channels].max(axis=-1) for t in range(len(source))]
-    return pictures[0] if len(pictures) == 1 else np.stack(pictures)
-
-
-def _palette_numbers(path: Path) -> NDArray[Any] | None:
-    """Return the numbers that a file with a palette stores; None if there is no palette."""
-    import PIL.Image
-    import PIL.ImageSequence
-
-    try:
-        with PIL.Image.open(path) as file:
-            if file.mode != "P":
-                return None
-            pictures = [np.array(picture) for picture in PIL.ImageSequence.Iterator(file)]
-    except (OSError, ValueError, PIL.Image.DecompressionBombError):
-        return None  # what is wrong with it, if anything, is said when it is read
     return pictures[0] if len(pictures) == 1 else np.stack(pictures)
 
 

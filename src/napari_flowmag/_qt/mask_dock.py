@@ -257,9 +257,9 @@ class MaskDock(QWidget):
         if clip is not None:
             for name in ("data", *PLACE):
                 act = self._forget if name in ("data", "axis_labels") else self._lay_over
-                self._followed.append((getattr(clip.events, name), act))
-        for event, act in self._followed:
-            event.connect(act)
+                event = getattr(clip.events, name)
+                event.connect(act)
+                self._followed.append((event, act))
         self._begin_anew()
 
     def _forget(self, *_: Any) -> None:

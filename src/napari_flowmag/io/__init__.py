@@ -19,6 +19,7 @@ import numpy as np
 from napari_flowmag.atomic import replacing
 from napari_flowmag.clip import Clip
 from napari_flowmag.errors import FlowmagError
+from napari_flowmag.io._photometric import palette_numbers
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -29,6 +30,7 @@ __all__ = [
     "check_beside",
     "is_clip",
     "open_writer",
+    "palette_numbers",
     "read_clip",
     "readable_suffixes",
     "writable_suffixes",

@@ -1,4 +1,4 @@
-"""What numbers in a TIFF file stand for: intensities, their negatives, or colours of a palette."""
+"""What numbers in a picture stand for: intensities, their negatives, or colours of a palette."""
 
 from __future__ import annotations
 
@@ -74,6 +74,21 @@ def shown(tif: tifffile.TiffFile, path: Path) -> Shown:
             f"convert it to RGB or grey"
         )
     return Shown(table=_table(page.colormap))
+
+
+def palette_numbers(path: Path) -> NDArray[Any] | None:
+    """Return the numbers that a file with a palette stores; None if there is no palette."""
+    import PIL.Image
+    import PIL.ImageSequence
+
+    try:
+        with PIL.Image.open(path) as file:
+            if file.mode != "P":
+                return None
+            pictures = [np.array(picture) for picture in PIL.ImageSequence.Iterator(file)]
+    except (OSError, ValueError, PIL.Image.DecompressionBombError):
+        return None  # what is wrong with it, if anything, is said when it is read
+    return pictures[0] if len(pictures) == 1 else np.stack(pictures)
 
 
 def _table(colormap: NDArray[Any]) -> NDArray[Any]:
